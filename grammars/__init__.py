@@ -1,0 +1,1 @@
+"""The grammars of the `.arch` language, read by `archdsl.lang.syntax`."""
