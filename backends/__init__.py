@@ -1,1 +1,1 @@
-"""The backends that come with archdsl, each found through the entry-point group `archdsl.backends`."""
+"""The backends that come with archdsl; the entry-point group `archdsl.backends` names each."""
