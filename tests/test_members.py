@@ -1,0 +1,56 @@
+"""Every published member counts exactly as the implementation it was published in."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import archdsl
+
+MEMBERS = Path(__file__).parent / "data" / "members.csv"
+
+# Every name a user may write for the twelve files: the file's own, and file_variant.
+VARIANTS = {
+    "mnv1": ("025", "050", "075"),
+    "mnv2": ("035", "050", "075", "130", "140", "150", "200"),
+    "mnv3_large": ("035", "050", "075", "125"),
+    "mnv3_small": ("035", "050", "075", "125"),
+    "mnv4_conv_s": ("035", "050"),
+    "mnv4_conv_m": (),
+    "mnv4_conv_l": (),
+    "mnv4_hybrid_m": ("075",),
+    "mnv4_hybrid_l": (),
+    "mnasnet_a1": ("035", "050", "075", "140"),
+    "mnasnet_b1": ("035", "050", "075", "130", "140"),
+    "mnasnet_small": (),
+}
+NAMES = [
+    name
+    for file, variants in VARIANTS.items()
+    for name in (file, *(f"{file}_{variant}" for variant in variants))
+]
+
+
+def rows() -> list[dict[str, str]]:
+    with MEMBERS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+@pytest.mark.parametrize("row", rows(), ids="{name}-{resolution}-{classes}".format_map)
+def test_member_counts_to_the_unit(row: dict[str, str]) -> None:
+    size = int(row["resolution"])
+    cost = archdsl.load(row["name"], input=(size, size, 3), classes=int(row["classes"])).cost()
+
+    assert cost.params == int(row["params"]), row["reference"]
+    assert cost.macs_conv_linear == int(row["macs_conv_linear"]), row["reference"]
+    assert cost.macs_attention == int(row["macs_attention"]), row["reference"]
+    assert cost.macs == cost.macs_conv_linear + cost.macs_attention
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_published_name_resolves(name: str) -> None:
+    assert archdsl.load(name).cost().params > 0
+
+
+def test_every_counted_member_has_a_name() -> None:
+    assert {row["name"] for row in rows()} <= set(NAMES)
