@@ -1,0 +1,352 @@
+"""The staircase: from a text to a checked architecture. The only file that knows the whole order.
+
+    text -> parse_file -> elaborate -> ArchSpec -> BlockCompiler (lower, cost) -> Arch
+         -> Graph -> passes -> backend
+
+Lowering and costing are memoised for each (block, input), so that a stream of architectures from
+one search space costs a table look-up a block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+
+from archdsl.ir.lower import LoweringError, lower
+from archdsl.ir.node import Fragment, Origin
+from archdsl.ir.ops import Shape
+from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
+from archdsl.lang.elaborate import Origins, elaborate, sentence
+from archdsl.lang.printer import print_spec
+from archdsl.lang.source import SourceText
+from archdsl.lang.spec import ArchSpec, Attributes, Block, Classifier, Expect, Published, Variant
+from archdsl.lang.syntax import parse_file
+from archdsl.limits import MAX_BLOCKS
+from archdsl.passes.cost import (
+    Cost,
+    Dtype,
+    FragmentCost,
+    Totals,
+    add_totals,
+    fragment_cost,
+    network_cost,
+)
+from archdsl.roofline.model import Device, with_latency
+
+if TYPE_CHECKING:
+    from archdsl.ir.graph import Graph
+
+
+class State(NamedTuple):
+    """What a block sees of the blocks before it: a shape, and the width as it was written."""
+
+    shape: Shape
+    written: int
+
+
+class Unit(NamedTuple):
+    """One lowered block with its cost."""
+
+    fragment: Fragment
+    cost: FragmentCost
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A block of the text with its repeats: `units`, their totals, and the state behind them."""
+
+    block: Block
+    units: tuple[Unit, ...]
+    totals: Totals
+    after: State
+    problems: tuple[LoweringError, ...]
+
+
+class BlockCompiler:
+    """Lowers and costs blocks under one set of file-level attributes; remembers each result."""
+
+    # A search space has thousands of (block, input) pairs; beyond this something else is going on.
+    _LIMIT = 1 << 17
+
+    def __init__(self, attributes: Attributes) -> None:
+        self.attributes = attributes
+        self._runs: dict[tuple[int, State, bool], Run] = {}
+        self._units: dict[tuple[int, Shape, bool], Unit] = {}
+
+    def run(self, block: Block, state: State, *, deepened: bool) -> Run:
+        """A block with its repeats; `deepened` where the depth multiplier applies (stages)."""
+        key = (id(block), state, deepened)
+        found = self._runs.get(key)
+        # The memo holds the block, so its id is not used again.
+        if found is None:
+            if len(self._runs) >= self._LIMIT:
+                self._runs.clear()
+                self._units.clear()
+            found = self._runs[key] = self._make(block, state, deepened)
+        return found
+
+    def _make(self, block: Block, state: State, deepened: bool) -> Run:
+        problems: list[LoweringError] = []
+        if block.in_channels is not None and block.in_channels != state.written:
+            problems.append(
+                LoweringError(
+                    "E0203",
+                    "in_channels",
+                    f"declared i{block.in_channels}, but the previous block gives "
+                    f"{state.written} channels",
+                    f"write i{state.written}, or leave i out",
+                )
+            )
+        repeats = block.repeats
+        if deepened:
+            # The multiplier is a decimal fraction: 5 * 1.2 is 6, not 7.
+            repeats = math.ceil(round(repeats * self.attributes.depth, 9))
+        units: list[Unit] = []
+        shape = state.shape
+        try:
+            for index in range(min(repeats, MAX_BLOCKS + 1)):
+                unit = self._unit(block, shape, index == 0)
+                units.append(unit)
+                shape = unit.fragment.output
+        except LoweringError as problem:
+            problems.append(problem)
+        written = state.written
+        out = getattr(block, "out_channels", None)
+        if isinstance(block, Classifier):
+            written = self.attributes.classes if out is None else out
+        elif out is not None:
+            written = out.channels
+        total = add_totals(unit.cost.totals for unit in units)
+        return Run(block, tuple(units), total, State(shape, written), tuple(problems))
+
+    def _unit(self, block: Block, shape: Shape, first: bool) -> Unit:
+        key = (id(block), shape, first)
+        found = self._units.get(key)
+        if found is None:
+            fragment = lower(block, shape, self.attributes, first=first)
+            found = self._units[key] = Unit(fragment, fragment_cost(fragment))
+        return found
+
+
+@lru_cache(maxsize=256)
+def block_compiler(attributes: Attributes) -> BlockCompiler:
+    """The compiler for these attributes: shared by all architectures that have them."""
+    return BlockCompiler(attributes)
+
+
+class Placed(NamedTuple):
+    """A block of the text in its place: its section's path, its number in the text, its run."""
+
+    section: str
+    position: int
+    first: int
+    run: Run
+
+    def units(self) -> Iterable[tuple[str, Unit]]:
+        """The lowered blocks, repeats counted, under the paths that name their weights."""
+        for number, unit in enumerate(self.run.units, self.first):
+            yield f"{self.section}.{number}", unit
+
+
+class Arch:
+    """A checked architecture: every shape is known, every declared width is proved.
+
+    Made by `archdsl.load` and `archdsl.parse`. `name` is the member's (`mnv2_140` for variant
+    140 of mnv2), `spec` what the text says, `attributes` the file-level statements with variant
+    and overrides applied.
+    """
+
+    def __init__(
+        self,
+        spec: ArchSpec,
+        origins: Origins,
+        *,
+        variant: str | None = None,
+        width: float | None = None,
+        input: Sequence[int] | str | None = None,
+        classes: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.origins = origins
+        self.variant = _variant(spec, variant)
+        overrides: dict[str, Any] = dict(self.variant.overrides) if self.variant else {}
+        given = {"width": width, "input": input, "classes": classes}
+        asked = {name: value for name, value in given.items() if value is not None}
+        self.overridden = bool(asked)
+        """Whether width, input or classes were asked for: `expect` speaks of the text's own."""
+        overrides |= asked
+        self.attributes = _overridden(spec.attributes, overrides) if overrides else spec.attributes
+        self.name = f"{spec.name}_{self.variant.name}" if self.variant else spec.name
+        self.placed, self.total = self._place()
+
+    def __repr__(self) -> str:
+        height, width, channels = self.attributes.input
+        return f"Arch({self.name!r}, input={height}x{width}x{channels})"
+
+    @property
+    def input(self) -> Shape:
+        """The image: height, width, channels."""
+        return self.attributes.input
+
+    @property
+    def classes(self) -> int:
+        return self.attributes.classes
+
+    @property
+    def output(self) -> Shape:
+        """The shape of the last block's output, without a batch dimension."""
+        return self.placed[-1].run.after.shape
+
+    @property
+    def expect(self) -> Expect | None:
+        return self.variant.expect if self.variant else self.spec.expect
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        return self.variant.published if self.variant else self.spec.published
+
+    def _place(self) -> tuple[tuple[Placed, ...], Totals]:
+        compiler = block_compiler(self.attributes)
+        state = State(self.attributes.input, self.attributes.input[2])
+        placed: list[Placed] = []
+        diagnostics: list[Diagnostic] = []
+        blocks = 0
+        for path, section in self.spec.sections():
+            first = 0
+            deepened = path.startswith("stages.")
+            for index, block in enumerate(section):
+                run = compiler.run(block, state, deepened=deepened)
+                placed.append(Placed(path, index, first, run))
+                first += len(run.units)
+                blocks += len(run.units)
+                for problem in run.problems:
+                    span = self.origins.field(path, index, problem.field)
+                    message, hint = problem.message, problem.help
+                    diagnostics.append(Diagnostic(problem.code, message, span, hint))
+                if blocks > MAX_BLOCKS:
+                    span = self.origins.field(path, index, "repeats")
+                    message = f"the network has more than {MAX_BLOCKS:,} blocks"
+                    raise ArchError([*diagnostics, Diagnostic("E0110", message, span)])
+                state = run.after
+        if diagnostics:
+            raise ArchError(diagnostics)
+        return tuple(placed), add_totals(item.run.totals for item in placed)
+
+    def blocks(self) -> Iterable[tuple[Origin, Unit]]:
+        """The lowered blocks in order, repeats counted, each with its origin."""
+        for item in self.placed:
+            span = self.origins.field(item.section, item.position, None)
+            for path, unit in item.units():
+                yield Origin(path, item.run.block, span), unit
+
+    def cost(
+        self, *, dtype: Dtype = "float32", batch: int = 1, devices: Iterable[Device] = ()
+    ) -> Cost:
+        """Parameters, MACs, bytes and, for each device given, latency.
+
+        Raises:
+            ValueError: an unknown dtype, or a batch below 1.
+        """
+        placed = _Layers(self.placed)
+        cost = network_cost(self.name, self.input, self.classes, self.total, placed, dtype, batch)
+        devices = tuple(devices)
+        return with_latency(cost, devices) if devices else cost
+
+    def graph(self) -> Graph:
+        """The operator graph, verified."""
+        # networkx takes 0.2 s to import: costs and checks do without the graph.
+        from archdsl.ir.graph import Graph
+
+        return Graph.of_blocks(
+            self.name, self.attributes, ((o, u.fragment) for o, u in self.blocks())
+        )
+
+    def to_text(self) -> str:
+        """The canonical text of the whole file."""
+        return print_spec(self.spec)
+
+    def to_json(self) -> dict[str, Any]:
+        """The typed specification as JSON data (see `archdsl.json_schema`)."""
+        return self.spec.model_dump(mode="json", exclude_defaults=True)
+
+
+class _Layers(Sequence[tuple[str, FragmentCost]]):
+    """The lowered blocks' costs by path, listed only when the layers are asked for."""
+
+    def __init__(self, placed: tuple[Placed, ...]) -> None:
+        self._placed = placed
+
+    def _list(self) -> list[tuple[str, FragmentCost]]:
+        return [(path, unit.cost) for item in self._placed for path, unit in item.units()]
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._list()[index]
+
+    def __iter__(self) -> Any:
+        return iter(self._list())
+
+
+def _variant(spec: ArchSpec, name: str | None) -> Variant | None:
+    """The variant of a name, short (`140`) or whole (`mnv2_140`)."""
+    if name is None or name == spec.name:
+        return None
+    for variant in spec.variants:
+        if name in (variant.name, f"{spec.name}_{variant.name}"):
+            return variant
+    names = [variant.name for variant in spec.variants]
+    guess = did_you_mean(name, names)
+    has = f"variants: {listed(names, 'and')}" if names else "the file has no variants"
+    hint = f"did you mean `{guess}`?" if guess else has
+    message = f"`{spec.name}` has no variant `{name[:64]}`"
+    raise ArchError([Diagnostic("E0502", message, None, hint)])
+
+
+def _overridden(attributes: Attributes, overrides: Mapping[str, Any]) -> Attributes:
+    pairs = ((k, tuple(v) if isinstance(v, list) else v) for k, v in overrides.items())
+    return _validated(attributes, tuple(pairs))
+
+
+@lru_cache(maxsize=1024)
+def _validated(attributes: Attributes, overrides: tuple[tuple[str, Any], ...]) -> Attributes:
+    try:
+        return Attributes.model_validate({**dict(attributes), **dict(overrides)})
+    except ValidationError as errors:
+        raise ArchError(
+            Diagnostic("E0403", f"`{error['loc'][0]}`: {sentence(error)}")
+            for error in errors.errors(include_url=False, include_input=False)
+        ) from None
+
+
+def parse(
+    text: str | SourceText,
+    *,
+    variant: str | None = None,
+    width: float | None = None,
+    input: Sequence[int] | str | None = None,
+    classes: int | None = None,
+) -> Arch:
+    """Read an architecture from the text of a `.arch` file.
+
+    `variant` names a member of the file; `width`, `input` (height, width, channels) and
+    `classes` replace what the text says.
+
+    Raises:
+        ArchError: the text is not a valid architecture; it carries every diagnostic.
+
+    >>> net = parse("arch tiny input 8x8x3 stem { conv_k3_s22_o16 } head { pool fc_o10 }")
+    >>> net.cost().params
+    634
+    """
+    source = text if isinstance(text, SourceText) else SourceText("<string>", text)
+    spec, origins, diagnostics = elaborate(parse_file(source))
+    if spec is None:
+        raise ArchError(diagnostics)
+    return Arch(spec, origins, variant=variant, width=width, input=input, classes=classes)

@@ -1,0 +1,76 @@
+"""Reading source texts and writing artefacts: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.source import SourceText
+from archdsl.limits import MAX_TEXT
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that its path holds the old content or all of the new, never a part.
+
+    Raises:
+        OSError: the folder or the disk refuses; nothing is left behind.
+    """
+    target = Path(path)
+    if target.is_symlink() or not target.exists() or target.is_file():
+        # What a link points to is replaced, not the link.
+        target = Path(os.path.realpath(target))
+    else:
+        # A device or a pipe (/dev/stdout) cannot be replaced.
+        target.write_bytes(data)
+        return
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def decode_source(name: str, data: bytes) -> SourceText:
+    """The text of a `.arch` file's bytes.
+
+    Raises:
+        ArchError: E0106 where the bytes are not UTF-8, E0110 where there are too many.
+    """
+    if len(data) > 4 * MAX_TEXT:
+        message = f"the file has {len(data):,} bytes; the limit is {MAX_TEXT:,} characters"
+        raise ArchError([Diagnostic("E0110", message, SourceText(name, "").span(0, 0))])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        source = SourceText(name, data[: error.start].decode("utf-8") + "\N{REPLACEMENT CHARACTER}")
+        end = len(source.text)
+        message = f"the file is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}"
+        raise ArchError([Diagnostic("E0106", message, source.span(end - 1, end))]) from None
+    return SourceText(name, text)
+
+
+def read_source(path: str | os.PathLike[str]) -> SourceText:
+    """The text of a `.arch` file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ArchError: its bytes are not a text.
+    """
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        return decode_source(name, file.read(4 * MAX_TEXT + 1))

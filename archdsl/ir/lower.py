@@ -1,0 +1,394 @@
+"""From a block to operators: the one place that says what each block kind is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from archdsl.ir.node import INPUT, Fragment, Node
+from archdsl.ir.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Function,
+    GlobalAvgPool,
+    LayerScale,
+    Linear,
+    MatMul,
+    Mul,
+    Op,
+    Padding,
+    Pair,
+    Reshape,
+    Shape,
+    Softmax,
+    Transpose,
+)
+from archdsl.lang.spec import (
+    Attributes,
+    Block,
+    Classifier,
+    Convolution,
+    Depthwise,
+    Dropout as DropoutSpec,
+    FusedInvertedResidual,
+    InvertedResidual,
+    MultiHeadAttention,
+    MultiQueryAttention,
+    Pool,
+    Separable,
+    Skip,
+    UniversalInvertedBottleneck,
+    Width,
+)
+from archdsl.rounding import make_divisible, same_padding
+
+_DEFAULT_LAYER_SCALE = 1e-5
+"""The initial value of `ls` where the file names none (arXiv 2404.10518; tf-models)."""
+
+
+class LoweringError(Exception):
+    """A block that does not fit where it stands; `field` names the part of it to blame."""
+
+    def __init__(self, code: str, field: str | None, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.field, self.message, self.help = code, field, message, help
+
+
+def rounded(value: float, attributes: Attributes) -> int:
+    """A channel count under the file's `round` statement."""
+    rule = attributes.round
+    return make_divisible(value, rule.divisor, rule.min, rule.limit)
+
+
+def scaled(width: Width, attributes: Attributes) -> int:
+    """A written width under the file's width multiplier and rounding."""
+    if width.mark == "!":
+        return width.channels
+    value = width.channels * attributes.width
+    return rounded(max(width.channels, value) if width.mark == "+" else value, attributes)
+
+
+def squeezed(ratio: float, block_input: int, expanded: int, attributes: Attributes) -> int:
+    """The inner width of squeeze-and-excitation.
+
+    `round=1` truncates (tensorflow/tpu `mnasnet_model.py`); a larger divisor rounds as channels
+    are rounded (slim `conv_blocks.py`).
+    """
+    rule = attributes.se
+    value = (expanded if rule.base == "expanded" else block_input) * ratio
+    return max(1, int(value)) if rule.round == 1 else make_divisible(value, rule.round)
+
+
+def lower(block: Block, shape: Shape, attributes: Attributes, *, first: bool = True) -> Fragment:
+    """The operators of one block on an input of `shape` (height, width, channels).
+
+    Only the `first` of a block's repeats has its stride.
+
+    Raises:
+        LoweringError: the block does not fit its input.
+    """
+    stride = getattr(block, "stride", (1, 1)) if first else (1, 1)
+    builder = _Builder(shape, attributes, stride)
+    _LOWERINGS[type(block)](builder, block)
+    return Fragment(block.kind, shape, builder.shape(builder.last), tuple(builder.nodes))
+
+
+@dataclass
+class _Builder:
+    """Collects a fragment's nodes; `last` is the name of the newest, the next one's input."""
+
+    input: Shape
+    attributes: Attributes
+    stride: Pair
+    nodes: list[Node] = field(default_factory=list)
+    last: str = INPUT
+
+    def __post_init__(self) -> None:
+        self.shapes = {INPUT: self.input}
+
+    @property
+    def channels(self) -> int:
+        """The channels of the block's input."""
+        return self.input[-1]
+
+    def shape(self, name: str) -> Shape:
+        return self.shapes[name]
+
+    def add(self, name: str, op: Op, *inputs: str) -> str:
+        sources = inputs or (self.last,)
+        shape = op.output(*(self.shapes[source] for source in sources))
+        self.nodes.append(Node(name, op, sources, shape))
+        self.shapes[name] = shape
+        self.last = name
+        return name
+
+    # -- the pieces blocks are made of
+
+    def conv(
+        self,
+        name: str,
+        out: int,
+        kernel: int = 1,
+        stride: Pair = (1, 1),
+        groups: int = 1,
+        bias: bool = False,
+        source: str | None = None,
+    ) -> str:
+        source = source or self.last
+        height, width, channels = self.shapes[source]
+        padding = self.padding((height, width), kernel, stride)
+        op = Conv2d(channels, out, (kernel, kernel), stride, padding, groups, bias)
+        return self.add(name, op, source)
+
+    def padding(self, size: Pair, kernel: int, stride: Pair) -> Padding:
+        for side, step in zip(size, stride, strict=True):
+            if side < step:
+                raise LoweringError(
+                    "E0301",
+                    "stride" if stride == self.stride else "kv_stride",
+                    f"the image is too small: {size[0]}x{size[1]} pixels are left for a stride "
+                    f"of {step}",
+                    "take a larger input or a smaller stride",
+                )
+        if self.attributes.pad == "symmetric":
+            return (kernel // 2,) * 4
+        top, bottom = same_padding(size[0], kernel, stride[0])
+        left, right = same_padding(size[1], kernel, stride[1])
+        return top, bottom, left, right
+
+    def norm(self, name: str) -> str:
+        rule = self.attributes.norm
+        return self.add(name, BatchNorm(self.shapes[self.last][-1], rule.eps, rule.momentum))
+
+    def act(self, name: str, function: str | None) -> None:
+        function = function or self.attributes.act
+        if function != "linear":
+            self.add(name, Activation(_function(function)))
+
+    def conv_norm(self, name: str, out: int, kernel: int = 1, **options: Any) -> None:
+        self.conv(f"{name}.conv", out, kernel, **options)
+        self.norm(f"{name}.norm")
+
+    def depthwise(self, name: str, kernel: int, stride: Pair = (1, 1)) -> None:
+        channels = self.shapes[self.last][-1]
+        self.conv_norm(name, channels, kernel, stride=stride, groups=channels)
+
+    def squeeze_excite(self, ratio: float) -> None:
+        if not ratio:
+            return
+        rule, features = self.attributes.se, self.last
+        expanded = self.shapes[features][-1]
+        self.add("se.pool", GlobalAvgPool())
+        self.conv("se.reduce", squeezed(ratio, self.channels, expanded, self.attributes), bias=True)
+        self.act("se.act", rule.act)
+        self.conv("se.expand", expanded, bias=True)
+        self.act("se.gate", rule.gate)
+        self.add("se.mul", Mul(), features, self.last)
+
+    def layer_scale(self, wanted: bool | None) -> None:
+        value = self.attributes.layer_scale
+        if wanted or (wanted is None and value):
+            channels = self.shapes[self.last][-1]
+            self.add("layer_scale", LayerScale(channels, value or _DEFAULT_LAYER_SCALE))
+
+    def residual(self, wanted: bool) -> None:
+        if wanted and self.stride == (1, 1) and self.shapes[self.last] == self.input:
+            self.add("add", Add(), self.last, INPUT)
+
+    # -- widths
+
+    def out(self, width: Width | None) -> int:
+        return self.channels if width is None else scaled(width, self.attributes)
+
+    def expanded(
+        self, block: InvertedResidual | FusedInvertedResidual | UniversalInvertedBottleneck
+    ) -> int:
+        if block.expanded is not None:
+            return scaled(block.expanded, self.attributes)
+        return rounded(self.channels * block.expansion, self.attributes)
+
+    def expands(self, block: InvertedResidual | FusedInvertedResidual) -> bool:
+        """False where the ratio is 1: the block then has no expansion convolution."""
+        if block.expanded is not None:
+            return scaled(block.expanded, self.attributes) != self.channels
+        return block.expansion != 1
+
+
+def _function(name: str) -> Function:
+    return name  # type: ignore[return-value]  # the spec allows only these names
+
+
+# ---------------------------------------------------------------------------------------- kinds
+
+
+def _inverted_residual(b: _Builder, block: InvertedResidual) -> None:
+    if b.expands(block):
+        b.conv_norm("expand", b.expanded(block))
+        b.act("expand.act", block.act)
+    b.depthwise("depthwise", block.kernel, b.stride)
+    b.act("depthwise.act", block.act)
+    b.squeeze_excite(block.se)
+    b.conv_norm("project", b.out(block.out_channels))
+    b.residual(block.residual)
+
+
+def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
+    out = b.out(block.out_channels)
+    if not b.expands(block):
+        # As the official code has it: neither expansion nor activation are left.
+        b.conv_norm("project", out, stride=b.stride)
+        b.residual(block.residual)
+        return
+    expanded = b.expanded(block)
+    groups = 1
+    if block.group_size is not None:
+        groups, rest = divmod(expanded, block.group_size)
+        if rest or b.channels % max(groups, 1):
+            raise LoweringError(
+                "E0305",
+                "group_size",
+                f"groups of {block.group_size} do not fit: the convolution has {b.channels} "
+                f"channels before and {expanded} behind it",
+                "the group size must divide the expanded width, and the groups the input's",
+            )
+    b.conv_norm("expand", expanded, block.kernel, stride=b.stride, groups=groups)
+    b.act("expand.act", block.act)
+    b.squeeze_excite(block.se)
+    b.conv_norm("project", out)
+    b.residual(block.residual)
+
+
+def _universal_inverted_bottleneck(b: _Builder, block: UniversalInvertedBottleneck) -> None:
+    # The stride is the middle depthwise's, or the start's where there is no middle one.
+    if block.start_kernel:
+        stride = (1, 1) if block.middle_kernel else b.stride
+        b.depthwise("start", block.start_kernel, stride)
+    b.conv_norm("expand", b.expanded(block))
+    b.act("expand.act", block.act)
+    if block.middle_kernel:
+        b.depthwise("middle", block.middle_kernel, b.stride)
+        b.act("middle.act", block.act)
+    b.conv_norm("project", b.out(block.out_channels))
+    b.layer_scale(block.layer_scale)
+    b.residual(block.residual)
+
+
+def _separable(b: _Builder, block: Separable) -> None:
+    b.depthwise("depthwise", block.kernel, b.stride)
+    b.act("depthwise.act", block.act)
+    b.conv_norm("pointwise", b.out(block.out_channels))
+    b.act("pointwise.act", block.act)
+
+
+def _attention(b: _Builder, block: MultiQueryAttention | MultiHeadAttention) -> None:
+    shared = isinstance(block, MultiQueryAttention)
+    heads, depth = block.heads, block.head_width
+    height, width, _ = b.input
+    queries = height * width
+    normed = b.norm("norm")
+
+    def projection(name: str, channels: int, reduced: str | None) -> str:
+        """A 1x1 projection of the normed input; keys and values may be reduced before it."""
+        b.last = normed
+        if reduced and block.kv_stride > 1:
+            b.depthwise(reduced, block.kernel, (block.kv_stride, block.kv_stride))
+        return b.conv(name, channels)
+
+    query = projection("query", heads * depth, None)
+    key = projection("key", depth if shared else heads * depth, "key_reduce")
+    value = projection("value", depth if shared else heads * depth, "value_reduce")
+    rows, columns, _ = b.shapes[key]
+    keys = rows * columns
+    if shared:
+        # All heads share keys and values: queries of all heads are rows of one matrix.
+        query = b.add("query.rows", Reshape((queries * heads, depth)), query)
+        key = b.add("key.rows", Reshape((keys, depth)), key)
+        value = b.add("value.rows", Reshape((keys, depth)), value)
+    else:
+        query = _heads(b, "query", query, (queries, heads, depth))
+        key = _heads(b, "key", key, (keys, heads, depth))
+        value = _heads(b, "value", value, (keys, heads, depth))
+    b.add("scores", MatMul(transpose_b=True, scale=depth**-0.5), query, key)
+    weights = b.add("softmax", Softmax())
+    b.add("attend", MatMul(), weights, value)
+    if not shared:
+        b.add("attend.rows", Transpose((1, 0, 2)))
+    b.add("heads", Reshape((height, width, heads * depth)))
+    b.conv("output", b.out(block.out_channels))
+    b.layer_scale(block.layer_scale)
+    b.residual(block.residual)
+
+
+def _heads(b: _Builder, name: str, source: str, shape: Shape) -> str:
+    b.add(f"{name}.split", Reshape(shape), source)
+    return b.add(f"{name}.heads", Transpose((1, 0, 2)))
+
+
+def _convolution(b: _Builder, block: Convolution) -> None:
+    b.conv("conv", b.out(block.out_channels), block.kernel, b.stride, bias=block.bias)
+    if block.norm:
+        b.norm("norm")
+    b.act("act", block.act)
+
+
+def _depthwise(b: _Builder, block: Depthwise) -> None:
+    out = b.out(block.out_channels)
+    if out != b.channels:
+        raise LoweringError(
+            "E0303",
+            "out_channels",
+            f"a depthwise convolution keeps its {b.channels} channels and cannot give {out}",
+            "leave `o` out, or use `sep` or `conv`",
+        )
+    b.conv("conv", out, block.kernel, b.stride, groups=out, bias=block.bias)
+    if block.norm:
+        b.norm("norm")
+    b.act("act", block.act)
+
+
+def _pool(b: _Builder, block: Pool) -> None:
+    b.add("", GlobalAvgPool())
+
+
+def _classifier(b: _Builder, block: Classifier) -> None:
+    if len(b.input) == 3:
+        if b.input[:2] != (1, 1):
+            raise LoweringError(
+                "E0302",
+                None,
+                f"a linear layer needs a pooled input, and here it is {b.input[0]}x{b.input[1]}",
+                "put `pool` before it",
+            )
+        b.add("flatten", Reshape((b.channels,)))
+    out = b.attributes.classes if block.out_channels is None else block.out_channels
+    b.add("", Linear(b.channels, out, block.bias))
+    if block.act is not None:
+        b.act("act", block.act)
+
+
+def _dropout(b: _Builder, block: DropoutSpec) -> None:
+    b.add("", Dropout(block.rate))
+
+
+def _skip(b: _Builder, block: Skip) -> None:
+    """A block that does nothing has no operators."""
+
+
+_LOWERINGS: dict[type[Block], Callable[[_Builder, Any], None]] = {
+    InvertedResidual: _inverted_residual,
+    FusedInvertedResidual: _fused_inverted_residual,
+    UniversalInvertedBottleneck: _universal_inverted_bottleneck,
+    Separable: _separable,
+    MultiQueryAttention: _attention,
+    MultiHeadAttention: _attention,
+    Convolution: _convolution,
+    Depthwise: _depthwise,
+    Pool: _pool,
+    Classifier: _classifier,
+    DropoutSpec: _dropout,
+    Skip: _skip,
+}

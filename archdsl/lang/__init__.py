@@ -1,0 +1,1 @@
+"""From text to a typed specification: source, diagnostics, syntax, spec, elaborate, printer."""

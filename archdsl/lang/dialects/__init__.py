@@ -1,0 +1,1 @@
+"""The other notations an architecture is read from and written to."""

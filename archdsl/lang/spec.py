@@ -1,0 +1,567 @@
+"""The typed specification of an architecture: one pydantic class for each block kind.
+
+A field's alias is its letter in the language, its name is its key in JSON. These classes are the
+only place that says which fields a kind has, what they mean, their defaults and their limits;
+the parser, the printer, the JSON Schema and the tables in docs/language.md all read them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from archdsl.limits import (
+    MAX_CHANNELS,
+    MAX_CLASSES,
+    MAX_EXPANSION,
+    MAX_HEADS,
+    MAX_KERNEL,
+    MAX_REPEATS,
+    MAX_SCALE,
+    MAX_SIDE,
+    MAX_STRIDE,
+)
+
+# ---------------------------------------------------------------------------------------- values
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A channel count as written: `o80`, `o1280!` (not scaled), `o1280+` (never scaled below)."""
+
+    channels: int
+    mark: Literal["", "!", "+"] = ""
+
+    def __str__(self) -> str:
+        return f"{self.channels}{self.mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The bare words that set a field, and the value each of them stands for."""
+
+    words: dict[str, Any]
+
+
+_WIDTH = re.compile(r"([0-9]{1,12})([!+]?)")
+
+
+def _width(value: object) -> Width:
+    if isinstance(value, Width):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError("width", "must be a whole number, or one with `!` or `+` behind")
+    channels = int(match[1])
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise PydanticCustomError(
+            "width", "must be from 1 to {limit} channels", {"limit": MAX_CHANNELS}
+        )
+    return Width(channels, match[2])  # type: ignore[arg-type]  # the pattern allows these marks
+
+
+def _stride(value: object) -> tuple[int, int]:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 99:
+        pair = divmod(value, 10) if value > MAX_STRIDE else (value, value)
+    elif isinstance(value, (list, tuple)) and len(value) == 2:
+        pair = (value[0], value[1])
+    else:
+        pair = (0, 0)
+    if not all(type(step) is int and 1 <= step <= MAX_STRIDE for step in pair):
+        raise PydanticCustomError(
+            "stride",
+            "must be one digit, or two for height and width, each from 1 to {limit}",
+            {"limit": MAX_STRIDE},
+        )
+    return pair
+
+
+def _odd(value: object) -> object:
+    if type(value) is int and value % 2 == 0 and value > 0:
+        raise PydanticCustomError("even_kernel", "must be odd")
+    return value
+
+
+def _heads(value: object) -> object:
+    if value == 0:
+        raise PydanticCustomError("no_heads", "must be at least 1")
+    return value
+
+
+_SHAPE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})")
+
+
+def _image(value: object) -> tuple[int, int, int]:
+    if isinstance(value, str):
+        match = _SHAPE.fullmatch(value)
+        value = [int(side) for side in match.groups()] if match else None
+    if not (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(type(side) is int for side in value)
+    ):
+        raise PydanticCustomError("image", "must be HEIGHTxWIDTHxCHANNELS, such as 224x224x3")
+    height, width, channels = value
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 1 <= channels <= MAX_CHANNELS):
+        raise PydanticCustomError(
+            "image",
+            "sides must be from 1 to {side} pixels, channels from 1 to {channels}",
+            {"side": MAX_SIDE, "channels": MAX_CHANNELS},
+        )
+    return height, width, channels
+
+
+_WIDTH_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MAX_CHANNELS},
+        {"type": "string", "pattern": "^[0-9]+[!+]?$"},
+    ],
+    "description": "channels; a string may mark them `!` (not scaled) or `+` (a lower bound)",
+}
+_PAIR_SCHEMA = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1, "maximum": MAX_STRIDE},
+    "minItems": 2,
+    "maxItems": 2,
+}
+_IMAGE_SCHEMA = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1},
+    "minItems": 3,
+    "maxItems": 3,
+    "description": "height, width, channels",
+}
+
+OutWidth = Annotated[
+    Width,
+    PlainValidator(_width),
+    PlainSerializer(lambda w: str(w) if w.mark else w.channels),
+    WithJsonSchema(_WIDTH_SCHEMA),
+]
+Stride = Annotated[tuple[int, int], BeforeValidator(_stride), WithJsonSchema(_PAIR_SCHEMA)]
+Image = Annotated[tuple[int, int, int], BeforeValidator(_image), WithJsonSchema(_IMAGE_SCHEMA)]
+Kernel = Annotated[int, Field(strict=True, ge=1, le=MAX_KERNEL), BeforeValidator(_odd)]
+OptionalKernel = Annotated[int, Field(strict=True, ge=0, le=MAX_KERNEL), BeforeValidator(_odd)]
+Channels = Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)]
+Repeats = Annotated[int, Field(strict=True, ge=1, le=MAX_REPEATS)]
+Heads = Annotated[int, Field(strict=True, ge=1, le=MAX_HEADS), BeforeValidator(_heads)]
+Expansion = Annotated[float, Field(gt=0, le=MAX_EXPANSION, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Scale = Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
+
+Text = Annotated[str, Field(pattern=r'^[^"\n\r]*$', max_length=1000)]
+FactName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z_0-9]{0,63}$")]
+
+ActivationName = Literal["relu", "relu6", "hswish", "swish", "gelu", "linear"]
+ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu", "linear")
+
+_ACT_FLAGS = Flags({name: name for name in ACTIVATIONS})
+Activation = Annotated[ActivationName | None, _ACT_FLAGS]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        defer_build=True,
+        ser_json_inf_nan="null",
+    )
+
+
+# ---------------------------------------------------------------------------------------- blocks
+
+
+class Block(_Spec):
+    """What every block has."""
+
+    title: ClassVar[str]
+    kind: str
+    repeats: Repeats = Field(1, alias="r", description="repeats; only the first has the stride")
+    in_channels: Channels | None = Field(
+        None, alias="i", description="input channels: not needed; where given, proved"
+    )
+
+
+class _Out(Block):
+    out_channels: OutWidth | None = Field(
+        None, alias="o", description="output channels (default: the input's)"
+    )
+
+
+class _Strided(_Out):
+    kernel: Kernel = Field(3, alias="k", description="kernel (odd)")
+    stride: Stride = Field((1, 1), alias="s", description="stride, height then width")
+    act: Activation = Field(None, description="activation (default: the file's)")
+
+
+class _Expanded(_Out):
+    """A block with an inner, expanded width: given as a ratio or as the width itself."""
+
+    expansion: Expansion = Field(4.0, alias="e", description="expansion ratio")
+    expanded: OutWidth | None = Field(
+        None, alias="x", description="the expanded width itself, instead of `e`"
+    )
+    residual: Annotated[bool, Flags({"noskip": False})] = Field(
+        True, description="`noskip`: no residual"
+    )
+
+    @model_validator(mode="after")
+    def _one_expansion(self) -> _Expanded:
+        if self.expanded is not None and "expansion" in self.model_fields_set:
+            raise PydanticCustomError(
+                "conflict", "`e` and `x` both give the expanded width", {"field": "expanded"}
+            )
+        return self
+
+
+class InvertedResidual(_Expanded, _Strided):
+    title = "inverted residual (MobileNetV2, V3, MnasNet)"
+    kind: Literal["ir"] = "ir"
+    expansion: Expansion = Field(1.0, alias="e", description="expansion ratio")
+    se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
+
+
+class FusedInvertedResidual(_Expanded, _Strided):
+    title = "fused inverted residual (EdgeTPU, V4)"
+    kind: Literal["fused"] = "fused"
+    se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
+    group_size: Channels | None = Field(
+        None, alias="g", description="channels of a group of the expansion convolution"
+    )
+
+    @model_validator(mode="after")
+    def _expands(self) -> FusedInvertedResidual:
+        if self.expanded is None and self.expansion == 1:
+            for field, letter in (("se", "se"), ("group_size", "g")):
+                if getattr(self, field):
+                    raise PydanticCustomError(
+                        "conflict",
+                        "with ratio 1 the block is a 1x1 convolution: there is nothing for `{key}`",
+                        {"field": field, "key": letter},
+                    )
+        return self
+
+
+class UniversalInvertedBottleneck(_Expanded):
+    title = "universal inverted bottleneck (V4)"
+    kind: Literal["uib"] = "uib"
+    start_kernel: OptionalKernel = Field(
+        0, alias="s", description="start depthwise kernel (odd), 0 for none"
+    )
+    middle_kernel: OptionalKernel = Field(
+        0, alias="m", description="middle depthwise kernel (odd), 0 for none"
+    )
+    stride: Stride = Field((1, 1), alias="st", description="stride, height then width")
+    act: Activation = Field(None, description="activation (default: the file's)")
+    layer_scale: Annotated[bool | None, Flags({"ls": True, "nols": False})] = Field(
+        None, description="`ls` layer scale, `nols` none (default: the file's)"
+    )
+
+    @model_validator(mode="after")
+    def _strides_somewhere(self) -> UniversalInvertedBottleneck:
+        if self.stride != (1, 1) and not (self.start_kernel or self.middle_kernel):
+            raise PydanticCustomError(
+                "no_depthwise",
+                "a stride needs a depthwise convolution, and this block has neither `s` nor `m`",
+                {"field": "stride"},
+            )
+        return self
+
+
+class Separable(_Strided):
+    title = "depthwise separable convolution (V1)"
+    kind: Literal["sep"] = "sep"
+
+
+class _Attention(_Out):
+    heads: Heads = Field(alias="h", description="attention heads")
+    head_width: Channels = Field(alias="d", description="key/value width of a head")
+    kv_stride: Annotated[int, Field(strict=True, ge=1, le=MAX_STRIDE)] = Field(
+        1, alias="kv", description="stride of the key/value reduction, 1 for none"
+    )
+    kernel: Kernel = Field(3, alias="k", description="kernel of the key/value reduction (odd)")
+    residual: Annotated[bool, Flags({"noskip": False})] = Field(
+        True, description="`noskip`: no residual"
+    )
+    layer_scale: Annotated[bool | None, Flags({"ls": True, "nols": False})] = Field(
+        None, description="`ls` layer scale, `nols` none (default: the file's)"
+    )
+
+
+class MultiQueryAttention(_Attention):
+    title = "multi-query attention: keys and values shared by all heads (V4 hybrid)"
+    kind: Literal["mqa"] = "mqa"
+
+
+class MultiHeadAttention(_Attention):
+    title = "multi-head attention"
+    kind: Literal["mha"] = "mha"
+
+
+class _Convolution(_Strided):
+    bias: Annotated[bool, Flags({"bias": True})] = Field(False, description="`bias`: with a bias")
+    norm: Annotated[bool, Flags({"nonorm": False})] = Field(
+        True, description="`nonorm`: no normalisation"
+    )
+
+
+class Convolution(_Convolution):
+    title = "convolution, norm, activation"
+    kind: Literal["conv"] = "conv"
+
+
+class Depthwise(_Convolution):
+    title = "depthwise convolution, norm, activation"
+    kind: Literal["dw"] = "dw"
+
+
+class Pool(Block):
+    title = "global average pool"
+    kind: Literal["pool"] = "pool"
+
+
+class Classifier(Block):
+    title = "linear layer; without `o` it has the file's `classes` outputs"
+    kind: Literal["fc"] = "fc"
+    out_channels: Channels | None = Field(
+        None, alias="o", description="outputs, exactly (default: the file's `classes`)"
+    )
+    act: Activation = Field(None, description="activation (default: none)")
+    bias: Annotated[bool, Flags({"bias": True, "nobias": False})] = Field(
+        True, description="`nobias`: no bias"
+    )
+    norm: Annotated[Literal[False], Flags({"nonorm": False})] = Field(
+        False, description="`nonorm`: said for clearness; it never has one"
+    )
+
+
+class Dropout(Block):
+    title = "dropout (training only)"
+    kind: Literal["dropout"] = "dropout"
+    rate: Rate = Field(alias="p", description="rate")
+
+
+class Skip(Block):
+    title = "nothing (a choice in a search space)"
+    kind: Literal["skip"] = "skip"
+
+
+AnyBlock = Annotated[
+    Union[
+        InvertedResidual,
+        FusedInvertedResidual,
+        UniversalInvertedBottleneck,
+        Separable,
+        MultiQueryAttention,
+        MultiHeadAttention,
+        Convolution,
+        Depthwise,
+        Pool,
+        Classifier,
+        Dropout,
+        Skip,
+    ],
+    Field(discriminator="kind"),
+]
+
+KINDS: dict[str, type[Block]] = {
+    cls.model_fields["kind"].default: cls
+    for cls in (
+        InvertedResidual,
+        FusedInvertedResidual,
+        UniversalInvertedBottleneck,
+        Separable,
+        MultiQueryAttention,
+        MultiHeadAttention,
+        Convolution,
+        Depthwise,
+        Pool,
+        Classifier,
+        Dropout,
+        Skip,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How the fields of a kind are spelled: letters, and bare words with their values."""
+
+    keys: dict[str, str]
+    flags: dict[str, tuple[str, Any]]
+
+
+# An alias of `s` where `s` is the stride, so that `st22` works on every kind.
+_STRIDE_ALIAS = "st"
+
+
+@cache
+def vocabulary(kind: str) -> Vocabulary:
+    """The spelling of a kind's fields: letter to field, word to (field, value)."""
+    keys: dict[str, str] = {}
+    flags: dict[str, tuple[str, Any]] = {}
+    for name, field in KINDS[kind].model_fields.items():
+        if field.alias:
+            keys[field.alias] = name
+        for meta in field.metadata:
+            if isinstance(meta, Flags):
+                flags.update({word: (name, value) for word, value in meta.words.items()})
+    if keys.get("s") == "stride":
+        keys[_STRIDE_ALIAS] = "stride"
+    return Vocabulary(keys, flags)
+
+
+# ------------------------------------------------------------------------------------ attributes
+
+
+class Norm(_Spec):
+    """`norm batch eps=1e-3 momentum=0.01`; momentum is PyTorch's, the share of the new batch."""
+
+    positional: ClassVar[str] = "kind"
+    kind: Literal["batch"] = "batch"
+    eps: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-3
+    momentum: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.01
+
+
+class Rounding(_Spec):
+    """`round 8 min=8 limit=0.9`: channel counts go to a multiple of the divisor."""
+
+    positional: ClassVar[str] = "divisor"
+    divisor: Channels = 8
+    min: Channels | None = None
+    limit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.9
+
+
+class SqueezeExcite(_Spec):
+    """`se from=expanded round=8 act=relu gate=hsigmoid`: what the SE ratio is taken from."""
+
+    positional: ClassVar[str] = ""
+    base: Literal["input", "expanded"] = Field("input", alias="from")
+    round: Channels = 1
+    act: ActivationName = "relu"
+    gate: Literal["sigmoid", "hsigmoid"] = "sigmoid"
+
+
+class Attributes(_Spec):
+    """The file-level statements that say what the blocks mean."""
+
+    input: Image = Field(description="image: height x width x channels")
+    act: ActivationName = Field("relu", description="default activation")
+    norm: Norm = Field(Norm(), description="normalisation: `batch`, `eps`, `momentum`")
+    pad: Literal["same", "symmetric"] = Field(
+        "same", description="`same` (TensorFlow) or `symmetric` (PyTorch)"
+    )
+    round: Rounding = Field(Rounding(), description="channel rounding: divisor, `min`, `limit`")
+    width: Scale = Field(1.0, description="width multiplier")
+    depth: Scale = Field(1.0, description="multiplies the repeats of stages, rounded up")
+    se: SqueezeExcite = Field(
+        SqueezeExcite(), description="squeeze-and-excitation: `from`, `round`, `act`, `gate`"
+    )
+    layer_scale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.0, description="initial layer scale of uib, mqa and mha blocks, 0 for none"
+    )
+    droppath: Rate = Field(0.0, description="peak stochastic depth rate (training only)")
+    classes: Annotated[int, Field(strict=True, ge=1, le=MAX_CLASSES)] = Field(
+        1000, description="outputs of the classifier"
+    )
+
+
+# -------------------------------------------------------------------------------------- sections
+
+
+class Stage(_Spec):
+    """Blocks between two feature maps; its name names its output."""
+
+    name: Name | None = None
+    blocks: tuple[AnyBlock, ...] = ()
+
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+class Expect(_Spec):
+    """Exact figures that `archdsl check` proves."""
+
+    params: Count | None = None
+    macs: Count | None = None
+    macs_conv_linear: Count | None = None
+    macs_attention: Count | None = None
+
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?[KMGkmg]?$", max_length=24)]
+
+
+class Published(_Spec):
+    """Rounded figures as a paper prints them; `facts` holds those that cannot be computed."""
+
+    params: Quantity | None = None
+    macs: Quantity | None = None
+    source: Text | None = None
+    facts: dict[FactName, Text] = Field(default_factory=dict)
+
+
+class Variant(_Spec):
+    """Another published member of the family in the same file."""
+
+    name: VariantName
+    input: Image | None = None
+    width: Scale | None = None
+    depth: Scale | None = None
+    droppath: Rate | None = None
+    classes: Annotated[int, Field(strict=True, ge=1, le=MAX_CLASSES)] | None = None
+    expect: Expect | None = None
+    published: tuple[Published, ...] = ()
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The file-level attributes that the variant replaces."""
+        names = ("input", "width", "depth", "droppath", "classes")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class ArchSpec(_Spec):
+    """A whole architecture, as its text says it: nothing scaled or derived yet."""
+
+    name: Name
+    source: Text | None = None
+    attributes: Attributes
+    stem: tuple[AnyBlock, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    head: tuple[AnyBlock, ...] = ()
+    expect: Expect | None = None
+    published: tuple[Published, ...] = ()
+    variants: tuple[Variant, ...] = ()
+
+    def sections(self) -> list[tuple[str, tuple[Block, ...]]]:
+        """The blocks in the order of the data, under the paths that name nodes and weights."""
+        stages = [
+            (f"stages.{stage.name or f'stage{number}'}", stage.blocks)
+            for number, stage in enumerate(self.stages, 1)
+        ]
+        return [("stem", self.stem), *stages, ("head", self.head)]
+
+
+ATTRIBUTES: tuple[str, ...] = tuple(Attributes.model_fields)
+SECTIONS: tuple[str, ...] = ("stem", "stage", "head")
+STATEMENTS: tuple[str, ...] = ("arch", "source", *ATTRIBUTES, "expect", "published")
+VARIANT_SETTINGS: tuple[str, ...] = ("input", "width", "depth", "droppath", "classes")

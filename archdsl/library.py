@@ -1,0 +1,107 @@
+"""The published architectures, and loading by path or by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from archdsl.compiler import Arch, parse
+from archdsl.files import decode_source, read_source
+from archdsl.lang.diagnostics import did_you_mean
+from archdsl.lang.elaborate import elaborate
+from archdsl.lang.source import SourceText
+from archdsl.lang.syntax import parse_file
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A published network: its name, its file and, where it is not the file's own, its variant."""
+
+    name: str
+    file: str
+    variant: str | None
+
+
+def _folder_names() -> list[str]:
+    folder = files("archdsl.architectures")
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".arch"))
+
+
+@cache
+def published_source(file: str) -> SourceText:
+    """The text of a published file, such as `mnv2.arch`."""
+    return decode_source(file, files("archdsl.architectures").joinpath(file).read_bytes())
+
+
+def members() -> Iterator[Member]:
+    """Every published network, file by file, variants behind their file's own."""
+    for file in _folder_names():
+        spec = elaborate(parse_file(published_source(file))).spec
+        if spec is not None:
+            yield Member(spec.name, file, None)
+            for variant in spec.variants:
+                yield Member(f"{spec.name}_{variant.name}", file, variant.name)
+
+
+def find_member(name: str) -> Member | None:
+    """The published network of a name, or None."""
+    names = _folder_names()
+    # A member's file has the longest name that the member's begins with.
+    for file in sorted(names, key=len, reverse=True):
+        stem = file.removesuffix(".arch")
+        if name == stem:
+            return Member(name, file, None)
+        if name.startswith(stem + "_"):
+            spec = elaborate(parse_file(published_source(file))).spec
+            short = name.removeprefix(stem + "_")
+            if spec and any(variant.name == short for variant in spec.variants):
+                return Member(name, file, short)
+    return None
+
+
+def open_source(where: str | os.PathLike[str]) -> tuple[SourceText, str | None]:
+    """The text of a path or of a published name, and the variant that the name means.
+
+    Raises:
+        FileNotFoundError: neither a file nor a published name.
+        OSError: the file cannot be read.
+        ArchError: the file is not a text.
+    """
+    text = os.fspath(where)
+    looks_like_path = not isinstance(where, str) or os.sep in text or text.endswith(".arch")
+    if looks_like_path or Path(text).is_file():
+        return read_source(where), None
+    member = find_member(text)
+    if member is None:
+        guess = did_you_mean(text, [m.name for m in members()]) if len(text) <= 40 else None
+        hint = f"did you mean {guess}?" if guess else "`archdsl list` shows the published names"
+        raise FileNotFoundError(f"{text!r} is neither a file nor a published architecture; {hint}")
+    return published_source(member.file), member.variant
+
+
+def load(
+    where: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    width: float | None = None,
+    input: Sequence[int] | str | None = None,
+    classes: int | None = None,
+) -> Arch:
+    """Read an architecture from a `.arch` file or by its published name, such as `mnv2_140`.
+
+    `variant` names a member of the file; `width`, `input` (height, width, channels) and
+    `classes` replace what the text says.
+
+    Raises:
+        FileNotFoundError: neither a file nor a published name.
+        ArchError: the text is not a valid architecture; it carries every diagnostic.
+
+    >>> load("mnv2_140").cost().params
+    6108776
+    """
+    source, named = open_source(where)
+    return parse(source, variant=variant or named, width=width, input=input, classes=classes)

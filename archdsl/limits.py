@@ -1,0 +1,29 @@
+"""The limits that keep hostile input cheap: the one place they are stated.
+
+They lie far above any network of this family and are checked with Python integers, before
+anything is built. A value beyond one is an error that names the limit.
+"""
+
+from __future__ import annotations
+
+MAX_TEXT = 1 << 20
+"""Characters of a text."""
+
+MAX_WORD = 1 << 10
+"""Characters of one block string or word."""
+
+MAX_KERNEL = 31
+MAX_STRIDE = 9
+MAX_REPEATS = 1_000
+MAX_BLOCKS = 4_096
+"""Blocks of a network, repeats counted."""
+
+MAX_CHANNELS = 1 << 20
+MAX_SIDE = 1 << 15
+"""Pixels of an image side."""
+
+MAX_EXPANSION = 128.0
+MAX_HEADS = 1_024
+MAX_CLASSES = 1 << 24
+MAX_SCALE = 64.0
+"""Width and depth multipliers."""

@@ -1,0 +1,268 @@
+"""Cost: parameters, MACs, bytes and peak memory, of a block and of a network.
+
+The byte convention, which the JSON carries too: each fused operator reads its kernel and its
+inputs once and writes its output once; norm, bias and activation are fused and move no bytes of
+their own; add, multiply, pool and softmax are memory operators of 0 MACs; reshapes and dropout
+move nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal
+
+from archdsl.ir.node import INPUT, Fragment, Node
+from archdsl.ir.ops import MatMul, Shape
+from archdsl.passes.fuse import Schedule, schedule
+from archdsl.passes.memory import peak_elements
+
+SCHEMA_VERSION = 1
+COST_MODEL_VERSION = 1
+"""Raised whenever a figure of an unchanged text changes."""
+
+BYTE_CONVENTION = (
+    "each fused operator: kernel + inputs + output once; norm, bias and activation fused; "
+    "add, mul, pool and softmax are memory operators of 0 MACs; reshape and dropout are free"
+)
+
+Dtype = Literal["float32", "float16", "int8"]
+DTYPES: dict[str, int] = {"float32": 4, "float16": 2, "int8": 1}
+"""Bytes of an element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fused operator: counts of elements, for one image."""
+
+    name: str
+    op: str
+    input: Shape
+    output: Shape
+    params: int
+    macs: int
+    weights: int
+    activations: int
+    attention: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over rows, for one image; `peak` is in elements, as `weights` and `activations` are."""
+
+    params: int = 0
+    macs_conv_linear: int = 0
+    macs_attention: int = 0
+    weights: int = 0
+    activations: int = 0
+    peak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentCost:
+    """The cost of one lowered block."""
+
+    rows: tuple[Row, ...]
+    totals: Totals
+
+
+def fragment_cost(fragment: Fragment) -> FragmentCost:
+    """The cost of a block from its operators.
+
+    Blocks form a chain, so a network's peak is the largest of its blocks' peaks.
+    """
+    plan = schedule(fragment.nodes, [fragment.result])
+    table = rows(plan, fragment.nodes, {INPUT: fragment.input})
+    result = plan.tensors.get(fragment.result, INPUT)
+    peak = peak_elements(plan, {INPUT: fragment.input}, frozenset({result}))
+    return FragmentCost(table, totals(table, peak))
+
+
+def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tuple[Row, ...]:
+    """A row for each fused operator of a schedule."""
+    shapes = {**outside, **{node.name: node.shape for node in nodes}}
+    table = []
+    for group in plan.groups:
+        op = group.anchor.op
+        inputs = tuple(shapes[name] for name in group.anchor.inputs)
+        if not inputs:
+            continue
+        table.append(
+            Row(
+                name=group.anchor.name,
+                op=op.name,
+                input=inputs[0],
+                output=group.output.shape,
+                params=sum(node.op.parameter_count for node in group.members),
+                macs=op.macs(*inputs),
+                weights=op.kernel_size,
+                activations=sum(map(math.prod, inputs)) + math.prod(group.output.shape),
+                attention=isinstance(op, MatMul),
+            )
+        )
+    return tuple(table)
+
+
+def totals(table: Iterable[Row], peak: int) -> Totals:
+    table = tuple(table)
+    return Totals(
+        params=sum(row.params for row in table),
+        macs_conv_linear=sum(row.macs for row in table if not row.attention),
+        macs_attention=sum(row.macs for row in table if row.attention),
+        weights=sum(row.weights for row in table),
+        activations=sum(row.activations for row in table),
+        peak=peak,
+    )
+
+
+def add_totals(parts: Iterable[Totals]) -> Totals:
+    """Totals of parts that run one after the other."""
+    params = conv = attention = weights = activations = peak = 0
+    for part in parts:
+        params += part.params
+        conv += part.macs_conv_linear
+        attention += part.macs_attention
+        weights += part.weights
+        activations += part.activations
+        if part.peak > peak:
+            peak = part.peak
+    return Totals(params, conv, attention, weights, activations, peak)
+
+
+# ------------------------------------------------------------------------------- for the user
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One fused operator of a network: shapes are (height, width, channels), bytes per batch."""
+
+    name: str
+    op: str
+    block: str
+    input: Shape
+    output: Shape
+    params: int
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        record = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**record, "input": list(self.input), "output": list(self.output)}
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """An estimated time. `bound` says which kind of layer most of it goes to."""
+
+    device: str
+    mode: str
+    us: float
+    bound: Literal["compute", "memory"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"device": self.device, "mode": self.mode, "us": self.us, "bound": self.bound}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs. MACs and activation bytes are for the whole batch.
+
+    `params` are the trainable ones; `macs` = `macs_conv_linear` + `macs_attention`, with
+    squeeze-and-excitation and classifier included. `input` is (height, width, channels).
+    """
+
+    name: str
+    input: Shape
+    classes: int
+    batch: int
+    dtype: Dtype
+    params: int
+    macs: int
+    macs_conv_linear: int
+    macs_attention: int
+    weight_bytes: int
+    activation_bytes: int
+    peak_activation_bytes: int
+    latency: tuple[Latency, ...] = ()
+    _placed: Sequence[tuple[str, FragmentCost]] = field(default=(), repr=False, compare=False)
+
+    @cached_property
+    def layers(self) -> tuple[LayerCost, ...]:
+        """One record for each fused operator, in order; made when first asked for."""
+        size, batch = DTYPES[self.dtype], self.batch
+        return tuple(
+            LayerCost(
+                name=f"{path}.{row.name}" if row.name else path,
+                op=row.op,
+                block=path,
+                input=row.input,
+                output=row.output,
+                params=row.params,
+                macs=row.macs * batch,
+                weight_bytes=row.weights * size,
+                activation_bytes=row.activations * size * batch,
+            )
+            for path, cost in self._placed
+            for row in cost.rows
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The record that `archdsl cost --json` prints."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "cost_model_version": COST_MODEL_VERSION,
+            "byte_convention": BYTE_CONVENTION,
+            "name": self.name,
+            "input": list(self.input),
+            "classes": self.classes,
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "params": self.params,
+            "macs": self.macs,
+            "macs_conv_linear": self.macs_conv_linear,
+            "macs_attention": self.macs_attention,
+            "weight_bytes": self.weight_bytes,
+            "activation_bytes": self.activation_bytes,
+            "peak_activation_bytes": self.peak_activation_bytes,
+            "latency": [entry.to_json() for entry in self.latency],
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
+
+def network_cost(
+    name: str,
+    image: Shape,
+    classes: int,
+    total: Totals,
+    placed: Sequence[tuple[str, FragmentCost]],
+    dtype: Dtype = "float32",
+    batch: int = 1,
+) -> Cost:
+    """The user's figures from element counts of one image.
+
+    Raises:
+        ValueError: an unknown dtype, or a batch below 1.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r}: must be one of {', '.join(DTYPES)}")
+    if batch < 1:
+        raise ValueError(f"batch {batch}: must be at least 1")
+    size = DTYPES[dtype]
+    return Cost(
+        name=name,
+        input=image,
+        classes=classes,
+        batch=batch,
+        dtype=dtype,
+        params=total.params,
+        macs=(total.macs_conv_linear + total.macs_attention) * batch,
+        macs_conv_linear=total.macs_conv_linear * batch,
+        macs_attention=total.macs_attention * batch,
+        weight_bytes=total.weights * size,
+        activation_bytes=total.activations * size * batch,
+        peak_activation_bytes=total.peak * size * batch,
+        _placed=placed,
+    )

@@ -1,0 +1,94 @@
+"""Fusion: which nodes run as one kernel, and the rewrite that joins activations to their producers.
+
+Every mobile runtime runs a convolution with its norm (folded), its bias and its activation as one
+kernel; costs, memory and the emitters all take their fused operators from here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from archdsl.ir.node import Node
+from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Reshape
+
+_VIEWS = (Reshape, Dropout)
+"""Operators that move no data at inference: their output is their input's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that run as one kernel: the anchor, and what is fused into it.
+
+    `inputs` names the groups (or outer tensors) that are read, `output` the last member,
+    whose name the group's tensor has.
+    """
+
+    anchor: Node
+    members: tuple[Node, ...]
+    inputs: tuple[str, ...]
+
+    @property
+    def output(self) -> Node:
+        return self.members[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Groups in order, and for every node's name the name of the tensor that holds its value."""
+
+    groups: tuple[Group, ...]
+    tensors: Mapping[str, str]
+
+
+def schedule(nodes: Sequence[Node], kept: Iterable[str] = ()) -> Schedule:
+    """Group the nodes, given in schedule order.
+
+    A norm, a layer scale or an activation joins its producer where it is the only reader. The
+    tensors of the nodes named in `kept` (feature maps) stay readable: nothing joins behind them.
+    """
+    readers = Counter(source for node in nodes for source in node.inputs)
+    readers.update(kept)
+    groups: list[list[Node]] = []
+    owner: dict[str, int] = {}
+    outside: dict[str, str] = {}
+    for node in nodes:
+        source = node.inputs[0] if node.inputs else ""
+        producer = owner.get(source)
+        if isinstance(node.op, _VIEWS):
+            if producer is None:
+                outside[node.name] = outside.get(source, source)
+            else:
+                owner[node.name] = producer
+            continue
+        if producer is not None and readers[source] == 1 and _fuses(groups[producer], node):
+            groups[producer].append(node)
+            owner[node.name] = producer
+        else:
+            groups.append([node])
+            owner[node.name] = len(groups) - 1
+    tensors = {**outside, **{name: groups[index][-1].name for name, index in owner.items()}}
+    return Schedule(
+        tuple(
+            Group(
+                members[0],
+                tuple(members),
+                tuple(tensors.get(source, source) for source in members[0].inputs),
+            )
+            for members in groups
+        ),
+        tensors,
+    )
+
+
+def _fuses(group: list[Node], node: Node) -> bool:
+    # The reader must follow the last member itself, not a view of it.
+    last = group[-1]
+    if node.inputs[0] != last.name or isinstance(last.op, Activation):
+        return False
+    if isinstance(node.op, Activation):
+        return True
+    return isinstance(node.op, (BatchNorm, LayerScale)) and isinstance(
+        group[0].op, (Conv2d, Linear)
+    )
