@@ -6,8 +6,11 @@
 """
 
 from archdsl.backend import Artifact, BackendError, compile
+from archdsl.check import check
 from archdsl.compiler import Arch, parse
+from archdsl.coster import Coster, block
 from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.dialects.json import json_schema
 from archdsl.library import load
 from archdsl.passes.cost import Cost
 from archdsl.roofline.model import Device
@@ -20,9 +23,13 @@ __all__ = [
     "Artifact",
     "BackendError",
     "Cost",
+    "Coster",
     "Device",
     "Diagnostic",
+    "block",
+    "check",
     "compile",
+    "json_schema",
     "load",
     "parse",
 ]

@@ -155,7 +155,7 @@ class _Decoding:
             self.part(kind, part)
         block: Block | None = None
         try:
-            block = KINDS[kind].model_validate(self.values)
+            block = KINDS[kind].model_validate({"kind": kind, **self.values})
         except ValidationError as errors:
             for error in errors.errors(include_url=False, include_input=False):
                 self.invalid(kind, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -236,14 +236,14 @@ class _Expanded(_Out):
 
 class InvertedResidual(_Expanded, _Strided):
     title = "inverted residual (MobileNetV2, V3, MnasNet)"
-    kind: Literal["ir"] = "ir"
+    kind: Literal["ir"]
     expansion: Expansion = Field(1.0, alias="e", description="expansion ratio")
     se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
 
 
 class FusedInvertedResidual(_Expanded, _Strided):
     title = "fused inverted residual (EdgeTPU, V4)"
-    kind: Literal["fused"] = "fused"
+    kind: Literal["fused"]
     se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
     group_size: Channels | None = Field(
         None, alias="g", description="channels of a group of the expansion convolution"
@@ -264,7 +264,7 @@ class FusedInvertedResidual(_Expanded, _Strided):
 
 class UniversalInvertedBottleneck(_Expanded):
     title = "universal inverted bottleneck (V4)"
-    kind: Literal["uib"] = "uib"
+    kind: Literal["uib"]
     start_kernel: OptionalKernel = Field(
         0, alias="s", description="start depthwise kernel (odd), 0 for none"
     )
@@ -290,7 +290,7 @@ class UniversalInvertedBottleneck(_Expanded):
 
 class Separable(_Strided):
     title = "depthwise separable convolution (V1)"
-    kind: Literal["sep"] = "sep"
+    kind: Literal["sep"]
 
 
 class _Attention(_Out):
@@ -310,12 +310,12 @@ class _Attention(_Out):
 
 class MultiQueryAttention(_Attention):
     title = "multi-query attention: keys and values shared by all heads (V4 hybrid)"
-    kind: Literal["mqa"] = "mqa"
+    kind: Literal["mqa"]
 
 
 class MultiHeadAttention(_Attention):
     title = "multi-head attention"
-    kind: Literal["mha"] = "mha"
+    kind: Literal["mha"]
 
 
 class _Convolution(_Strided):
@@ -327,22 +327,22 @@ class _Convolution(_Strided):
 
 class Convolution(_Convolution):
     title = "convolution, norm, activation"
-    kind: Literal["conv"] = "conv"
+    kind: Literal["conv"]
 
 
 class Depthwise(_Convolution):
     title = "depthwise convolution, norm, activation"
-    kind: Literal["dw"] = "dw"
+    kind: Literal["dw"]
 
 
 class Pool(Block):
     title = "global average pool"
-    kind: Literal["pool"] = "pool"
+    kind: Literal["pool"]
 
 
 class Classifier(Block):
     title = "linear layer; without `o` it has the file's `classes` outputs"
-    kind: Literal["fc"] = "fc"
+    kind: Literal["fc"]
     out_channels: Channels | None = Field(
         None, alias="o", description="outputs, exactly (default: the file's `classes`)"
     )
@@ -357,50 +357,35 @@ class Classifier(Block):
 
 class Dropout(Block):
     title = "dropout (training only)"
-    kind: Literal["dropout"] = "dropout"
+    kind: Literal["dropout"]
     rate: Rate = Field(alias="p", description="rate")
 
 
 class Skip(Block):
     title = "nothing (a choice in a search space)"
-    kind: Literal["skip"] = "skip"
+    kind: Literal["skip"]
 
 
 AnyBlock = Annotated[
-    Union[
-        InvertedResidual,
-        FusedInvertedResidual,
-        UniversalInvertedBottleneck,
-        Separable,
-        MultiQueryAttention,
-        MultiHeadAttention,
-        Convolution,
-        Depthwise,
-        Pool,
-        Classifier,
-        Dropout,
-        Skip,
-    ],
+    InvertedResidual
+    | FusedInvertedResidual
+    | UniversalInvertedBottleneck
+    | Separable
+    | MultiQueryAttention
+    | MultiHeadAttention
+    | Convolution
+    | Depthwise
+    | Pool
+    | Classifier
+    | Dropout
+    | Skip,
     Field(discriminator="kind"),
 ]
 
 KINDS: dict[str, type[Block]] = {
-    cls.model_fields["kind"].default: cls
-    for cls in (
-        InvertedResidual,
-        FusedInvertedResidual,
-        UniversalInvertedBottleneck,
-        Separable,
-        MultiQueryAttention,
-        MultiHeadAttention,
-        Convolution,
-        Depthwise,
-        Pool,
-        Classifier,
-        Dropout,
-        Skip,
-    )
+    get_args(cls.model_fields["kind"].annotation)[0]: cls for cls in get_args(get_args(AnyBlock)[0])
 }
+"""The class of each block kind, under the word that names it."""
 
 
 @dataclass(frozen=True, slots=True)
