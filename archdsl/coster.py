@@ -65,7 +65,7 @@ class BlockString:
             ArchError: the block does not fit this input.
         """
         attributes = self.attributes.model_copy(update={"input": (1, 1, 1)})
-        height, width, channels = Attributes(input=tuple(input)).input  # type: ignore[arg-type]
+        height, width, channels = Attributes(input=tuple(input)).input
         state = State((height, width, channels), channels)
         run = block_compiler(attributes).run(self.block, state, deepened=False)
         if run.problems:

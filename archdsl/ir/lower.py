@@ -33,7 +33,6 @@ from archdsl.lang.spec import (
     Classifier,
     Convolution,
     Depthwise,
-    Dropout as DropoutSpec,
     FusedInvertedResidual,
     InvertedResidual,
     MultiHeadAttention,
@@ -43,6 +42,9 @@ from archdsl.lang.spec import (
     Skip,
     UniversalInvertedBottleneck,
     Width,
+)
+from archdsl.lang.spec import (
+    Dropout as DropoutSpec,
 )
 from archdsl.rounding import make_divisible, same_padding
 

@@ -20,9 +20,9 @@ from archdsl.lang.spec import (
     ATTRIBUTES,
     KINDS,
     VARIANT_SETTINGS,
+    AnyBlock,
     ArchSpec,
     Attributes,
-    Block,
     Expect,
     Norm,
     Published,
@@ -114,7 +114,7 @@ class Problem(NamedTuple):
 class Decoded:
     """A block string read: the block if it is valid, where each field stands, the faults."""
 
-    block: Block | None
+    block: AnyBlock | None
     places: Mapping[str, tuple[int, int]]
     problems: tuple[Problem, ...]
 
@@ -153,7 +153,7 @@ class _Decoding:
                 self.problem("E0202", message, _at(part, self.text), hint)
                 return Decoded(None, {}, tuple(self.problems[-1:]))
             self.part(kind, part)
-        block: Block | None = None
+        block: Any = None
         try:
             block = KINDS[kind].model_validate({"kind": kind, **self.values})
         except ValidationError as errors:
@@ -255,10 +255,7 @@ class _Decoding:
             message = f"a `{kind}` block needs `{letter}`: {what}"
             self.problem(code, message, self._kind_place(), f"such as `{letter}{_sample(letter)}`")
             return
-        if error["loc"]:
-            name = _field(kind, str(error["loc"][0]))
-        else:
-            name = str(context.get("field", ""))
+        name = _field(kind, str(error["loc"][0] if error["loc"] else context.get("field", "")))
         at = self.places.get(name, (0, len(self.text)))
         shown = quoted(self.text[slice(*at)])
         hint = None
@@ -636,9 +633,9 @@ class _Elaboration:
 
     def sections(
         self, sections: list[Section]
-    ) -> tuple[tuple[Block, ...], tuple[Stage, ...], tuple[Block, ...]]:
+    ) -> tuple[tuple[AnyBlock, ...], tuple[Stage, ...], tuple[AnyBlock, ...]]:
         order = {"stem": 0, "stage": 1, "head": 2}
-        found: dict[str, list[tuple[Block, ...]]] = {"stem": [], "stage": [], "head": []}
+        found: dict[str, list[tuple[AnyBlock, ...]]] = {"stem": [], "stage": [], "head": []}
         stages: list[Stage] = []
         reached = "stem"
         names: set[str] = set()
@@ -671,9 +668,9 @@ class _Elaboration:
         head = found["head"][0] if found["head"] else ()
         return stem, tuple(stages), head
 
-    def blocks(self, section: Section) -> Iterator[Block]:
+    def blocks(self, section: Section) -> Iterator[AnyBlock]:
         for word in section.blocks:
-            if type(word) is Choice:
+            if isinstance(word, Choice):
                 at = Span(self.document.source, word.start, word.start + 1)
                 message = "alternatives make a search space, and this must be one architecture"
                 self.error("E0107", message, at, "keep one of the blocks")

@@ -109,14 +109,10 @@ def print_spec(spec: ArchSpec) -> str:
     if spec.source is not None:
         lines.append(f'source "{spec.source}"')
     lines += ["", *_attributes(spec.attributes), ""]
-    for kind, blocks in (("stem", spec.stem), *(("stage", s) for s in spec.stages)):
-        if kind == "stem" and not blocks:
-            continue
-        if kind == "stem":
-            lines += _section("stem", blocks)
-        else:
-            title = "stage" if blocks.name is None else f"stage {blocks.name}"
-            lines += _section(title, blocks.blocks)
+    if spec.stem:
+        lines += _section("stem", spec.stem)
+    for stage in spec.stages:
+        lines += _section("stage" if stage.name is None else f"stage {stage.name}", stage.blocks)
     if spec.head:
         lines += _section("head", spec.head)
     figures = [*_expect(spec.expect), *(_published(p) for p in spec.published)]

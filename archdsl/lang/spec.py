@@ -235,6 +235,11 @@ class _Expanded(_Out):
 
 
 class InvertedResidual(_Expanded, _Strided):
+    """[1x1 expand, norm, act], depthwise, norm, act, [SE], 1x1 project, norm, residual.
+
+    With ratio 1 there is no expansion.
+    """
+
     title = "inverted residual (MobileNetV2, V3, MnasNet)"
     kind: Literal["ir"]
     expansion: Expansion = Field(1.0, alias="e", description="expansion ratio")
@@ -242,6 +247,11 @@ class InvertedResidual(_Expanded, _Strided):
 
 
 class FusedInvertedResidual(_Expanded, _Strided):
+    """Full convolution to the expanded width, norm, act, [SE], 1x1 project, norm, residual.
+
+    With ratio 1 only a 1x1 convolution and its norm are left (tensorflow/models `mobilenet.py`).
+    """
+
     title = "fused inverted residual (EdgeTPU, V4)"
     kind: Literal["fused"]
     se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
@@ -263,6 +273,13 @@ class FusedInvertedResidual(_Expanded, _Strided):
 
 
 class UniversalInvertedBottleneck(_Expanded):
+    """[depthwise, norm], 1x1 expand, norm, act, [depthwise, norm, act], 1x1 project, norm.
+
+    Then layer scale where wanted, and the residual. Without both depthwise convolutions it is an
+    FFN, with the start one ConvNext-like, with the middle one an inverted bottleneck, with both
+    ExtraDW (arXiv 2404.10518, section 3).
+    """
+
     title = "universal inverted bottleneck (V4)"
     kind: Literal["uib"]
     start_kernel: OptionalKernel = Field(
@@ -289,6 +306,8 @@ class UniversalInvertedBottleneck(_Expanded):
 
 
 class Separable(_Strided):
+    """Depthwise, norm, act, 1x1 convolution, norm, act."""
+
     title = "depthwise separable convolution (V1)"
     kind: Literal["sep"]
 
@@ -309,11 +328,19 @@ class _Attention(_Out):
 
 
 class MultiQueryAttention(_Attention):
+    """Norm, 1x1 query/key/value, attention, 1x1 output, [layer scale], residual.
+
+    Keys and values have one head, shared by all query heads (arXiv 2404.10518, section 4). With a
+    `kv` stride each is reduced by its own depthwise convolution and norm first.
+    """
+
     title = "multi-query attention: keys and values shared by all heads (V4 hybrid)"
     kind: Literal["mqa"]
 
 
 class MultiHeadAttention(_Attention):
+    """As multi-query attention, but every head has its own keys and values."""
+
     title = "multi-head attention"
     kind: Literal["mha"]
 
@@ -326,21 +353,29 @@ class _Convolution(_Strided):
 
 
 class Convolution(_Convolution):
+    """Convolution, norm, act."""
+
     title = "convolution, norm, activation"
     kind: Literal["conv"]
 
 
 class Depthwise(_Convolution):
+    """Depthwise convolution, norm, act."""
+
     title = "depthwise convolution, norm, activation"
     kind: Literal["dw"]
 
 
 class Pool(Block):
+    """The mean over height and width, kept as a 1x1 map."""
+
     title = "global average pool"
     kind: Literal["pool"]
 
 
 class Classifier(Block):
+    """A linear layer on a pooled map or a vector."""
+
     title = "linear layer; without `o` it has the file's `classes` outputs"
     kind: Literal["fc"]
     out_channels: Channels | None = Field(
@@ -356,12 +391,16 @@ class Classifier(Block):
 
 
 class Dropout(Block):
+    """Dropout, in training only."""
+
     title = "dropout (training only)"
     kind: Literal["dropout"]
     rate: Rate = Field(alias="p", description="rate")
 
 
 class Skip(Block):
+    """No operators."""
+
     title = "nothing (a choice in a search space)"
     kind: Literal["skip"]
 

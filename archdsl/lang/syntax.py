@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 from lark import Lark, Transformer, UnexpectedToken
 
@@ -186,8 +186,16 @@ class _Trees(Transformer[Any, Any]):
         return values if len(values) > 1 else values * 2
 
 
+class _Feed(Protocol):
+    """lark's interactive parser, which takes our small tokens as well as its own."""
+
+    def feed_token(self, token: Word) -> Any: ...
+
+    def accepts(self) -> set[str]: ...
+
+
 class _Grammar(NamedTuple):
-    parser: Lark
+    start: Callable[[], _Feed]
     scan: Callable[[str], Iterator[re.Match[str]]]
 
 
@@ -205,7 +213,8 @@ def _grammar(name: str, start: str) -> _Grammar:
     terminals = [t for t in parser.terminals if t.pattern is not None]
     terminals.sort(key=lambda t: (-t.priority, -len(t.pattern.value)))
     groups = [f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in terminals]
-    return _Grammar(parser, re.compile("|".join([*groups, r"(?P<UNEXPECTED>.)"]), re.S).finditer)
+    scan = re.compile("|".join([*groups, r"(?P<UNEXPECTED>.)"]), re.DOTALL).finditer
+    return _Grammar(cast(Callable[[], _Feed], parser.parse_interactive), scan)
 
 
 def parse_file(source: SourceText) -> Document:
@@ -217,7 +226,7 @@ def parse_file(source: SourceText) -> Document:
     comments: list[Word] = []
     document_errors: list[Diagnostic] = []
     errors = _FileErrors(source, document_errors)
-    state = grammar.parser.parse_interactive()
+    state = grammar.start()
     opened: Word | None = None
     last = Word("$END", "", 0)
     skipping_after: Word | None = None
@@ -353,7 +362,7 @@ def parse_block(text: str) -> tuple[list[Part], list[tuple[int, int, str]]]:
     ['k', 'se', 'noskip']
     """
     grammar = _grammar("block.lark", "block")
-    state = grammar.parser.parse_interactive()
+    state = grammar.start()
     errors: list[tuple[int, int, str]] = []
     skipping = False
     for match in grammar.scan(text):

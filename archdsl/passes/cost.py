@@ -106,6 +106,7 @@ def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tu
 
 
 def totals(table: Iterable[Row], peak: int) -> Totals:
+    """The sums of rows; `peak` in elements."""
     table = tuple(table)
     return Totals(
         params=sum(row.params for row in table),
