@@ -7,11 +7,11 @@ The tokens are found by one regular expression made of the grammar's own termina
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple, Protocol, cast
 
 from lark import Lark, Transformer, UnexpectedToken
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.key.text[:-1].rstrip()
+        return self.key.text
 
     @property
     def start(self) -> int:
@@ -54,6 +54,15 @@ class Setting(NamedTuple):
     @property
     def end(self) -> int:
         return self.value.end
+
+
+def _setting(token: Word) -> Setting:
+    """The key and the value of a SETTING token."""
+    name, _, value = token.text.partition("=")
+    text = value.lstrip()
+    kind = "STRING" if text.startswith('"') else "WORD"
+    at = token.start + len(token.text) - len(text)
+    return Setting(Word("KEY", name.rstrip(), token.start), Word(kind, text, at))
 
 
 class Statement(NamedTuple):
@@ -141,35 +150,45 @@ class Part(NamedTuple):
 class _Trees(Transformer[Any, Any]):
     """Builds the syntax trees during the parse (lark calls a method per rule)."""
 
-    def start(self, children: list[Item]) -> tuple[Item, ...]:
-        return tuple(children)
+    def file(self, children: list[Any]) -> tuple[Item, ...]:
+        return tuple(children[0])
 
     def statement(self, children: list[Any]) -> Statement:
-        keyword, *rest = children
-        if rest and type(rest[0]) is Word:
-            return Statement(keyword, rest[0], tuple(rest[1:]))
-        return Statement(keyword, None, tuple(rest))
-
-    def setting(self, children: list[Word]) -> Setting:
-        return Setting(*children)
+        value = children[1] if len(children) == 3 else None
+        return Statement(children[0], value, tuple(children[-1]))
 
     def section(self, children: list[Any]) -> Section:
-        # The opening brace is kept (see `_grammar`): it parts the name from the blocks.
-        if children[1].type == "LBRACE":
-            name, brace, blocks = None, children[1], children[2:-1]
-        else:
-            name, brace, blocks = children[1], children[2], children[3:-1]
-        return Section(children[0], name, tuple(blocks), brace.start, children[-1].start)
+        name = children[1] if len(children) == 5 else None
+        kind, (brace, blocks, closing) = children[0], children[-3:]
+        return Section(kind, name, tuple(blocks), brace.start, closing.start)
 
     def variant(self, children: list[Any]) -> Variant:
-        settings = tuple(c for c in children[3:-1] if type(c) is Setting)
-        statements = tuple(c for c in children[3:-1] if type(c) is Statement)
-        opened, closed = children[2].start, children[-1].start
-        return Variant(children[0], children[1], settings, statements, opened, closed)
+        keyword, name, brace, settings, statements, closing = children
+        return Variant(
+            keyword, name, tuple(settings), tuple(statements), brace.start, closing.start
+        )
 
-    def choice(self, children: list[Word]) -> Choice:
-        words = tuple(c for c in children if c.type == "WORD")
-        return Choice(children[0].start, words, children[-1].end)
+    def choice(self, children: list[Any]) -> Choice:
+        opening, first, _, second, others, closing = children
+        return Choice(opening.start, (first, second, *others), closing.end)
+
+    # Lists grow in place: each rule is `list: | list element`.
+
+    def items(self, children: list[Any]) -> list[Any]:
+        if not children:
+            return []
+        grown: list[Any] = children[0]
+        grown.append(children[-1])
+        return grown
+
+    statements = body = more = items
+
+    def settings(self, children: list[Any]) -> list[Setting]:
+        if not children:
+            return []
+        grown: list[Setting] = children[0]
+        grown.append(_setting(children[1]))
+        return grown
 
     def block(self, children: list[Any]) -> list[Part]:
         return [child for child in children if type(child) is Part]
@@ -201,9 +220,10 @@ class _Grammar(NamedTuple):
 
 @cache
 def _grammar(name: str, start: str) -> _Grammar:
-    text = files("archdsl.grammars").joinpath(name).read_text(encoding="utf-8")
+    data = pkgutil.get_data("archdsl.grammars", name)
+    assert data is not None, "the loader of archdsl.grammars gives no data"
     parser = Lark(
-        text,
+        data.decode("utf-8"),
         start=start,
         parser="lalr",
         lexer="basic",
@@ -222,7 +242,7 @@ def parse_file(source: SourceText) -> Document:
     if len(source.text) > MAX_TEXT:
         message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
         return Document(source, (), (), [Diagnostic("E0110", message, source.span(0, 1))])
-    grammar = _grammar("arch.lark", "start")
+    grammar = _grammar("arch.lark", "file")
     comments: list[Word] = []
     document_errors: list[Diagnostic] = []
     errors = _FileErrors(source, document_errors)
@@ -316,10 +336,12 @@ class _FileErrors:
         shown = quoted(token.text)
         if token.text == '"':
             self.add("E0105", token, "this text has no closing quote on its line")
+        elif token.text == "=":
+            self.add("E0405", token, "a value is missing after `=`")
         elif token.type == "UNEXPECTED":
             self.add("E0101", token, f"{shown} has no meaning here")
-        elif token.type in {"WORD", "KEY"} and "KEYWORD" in accepts:
-            name = token.text.rstrip("= \t")
+        elif token.type in {"WORD", "SETTING"} and "KEYWORD" in accepts:
+            name = token.text.partition("=")[0].rstrip()
             known = [*STATEMENTS, *SECTIONS, "variant"]
             guess = did_you_mean(name, known)
             if name in {"skip", "pool", "fc"} or "_" in name:
@@ -337,7 +359,7 @@ class _FileErrors:
 _TERMINAL_NAMES = {
     "WORD": "a word",
     "STRING": "a text in quotes",
-    "KEY": "`key=`",
+    "SETTING": "`key=value`",
     "KEYWORD": "a statement",
     "SECTION": "a section",
     "VARIANT": "a variant",
