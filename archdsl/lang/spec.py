@@ -5,12 +5,10 @@ only place that says which fields a kind has, what they mean, their defaults and
 the parser, the printer, the JSON Schema and the tables in docs/language.md all read them.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -226,7 +224,7 @@ class _Expanded(_Out):
     )
 
     @model_validator(mode="after")
-    def _one_expansion(self) -> _Expanded:
+    def _one_expansion(self) -> Self:
         if self.expanded is not None and "expansion" in self.model_fields_set:
             raise PydanticCustomError(
                 "conflict", "`e` and `x` both give the expanded width", {"field": "expanded"}
@@ -260,7 +258,7 @@ class FusedInvertedResidual(_Expanded, _Strided):
     )
 
     @model_validator(mode="after")
-    def _expands(self) -> FusedInvertedResidual:
+    def _expands(self) -> Self:
         if self.expanded is None and self.expansion == 1:
             for field, letter in (("se", "se"), ("group_size", "g")):
                 if getattr(self, field):
@@ -295,7 +293,7 @@ class UniversalInvertedBottleneck(_Expanded):
     )
 
     @model_validator(mode="after")
-    def _strides_somewhere(self) -> UniversalInvertedBottleneck:
+    def _strides_somewhere(self) -> Self:
         if self.stride != (1, 1) and not (self.start_kernel or self.middle_kernel):
             raise PydanticCustomError(
                 "no_depthwise",
@@ -491,15 +489,15 @@ class Attributes(_Spec):
 
     input: Image = Field(description="image: height x width x channels")
     act: ActivationName = Field("relu", description="default activation")
-    norm: Norm = Field(Norm(), description="normalisation: `batch`, `eps`, `momentum`")
+    norm: Norm = Field(Norm.model_construct(), description="normalisation: `batch`, `eps`, `momentum`")
     pad: Literal["same", "symmetric"] = Field(
         "same", description="`same` (TensorFlow) or `symmetric` (PyTorch)"
     )
-    round: Rounding = Field(Rounding(), description="channel rounding: divisor, `min`, `limit`")
+    round: Rounding = Field(Rounding.model_construct(), description="channel rounding: divisor, `min`, `limit`")
     width: Scale = Field(1.0, description="width multiplier")
     depth: Scale = Field(1.0, description="multiplies the repeats of stages, rounded up")
     se: SqueezeExcite = Field(
-        SqueezeExcite(), description="squeeze-and-excitation: `from`, `round`, `act`, `gate`"
+        SqueezeExcite.model_construct(), description="squeeze-and-excitation: `from`, `round`, `act`, `gate`"
     )
     layer_scale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0, description="initial layer scale of uib, mqa and mha blocks, 0 for none"

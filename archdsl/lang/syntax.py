@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, Protocol, cast
 
-from lark import Lark, Transformer, UnexpectedToken
+from lark import Lark, Token, Transformer, UnexpectedToken
+from lark.lexer import Lexer
 
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, quoted
 from archdsl.lang.source import SourceText
@@ -205,6 +206,18 @@ class _Trees(Transformer[Any, Any]):
         return values if len(values) > 1 else values * 2
 
 
+class _NoLexer(Lexer):
+    """Tokens are found by `_Grammar.scan` and fed one by one: lark need not make a lexer."""
+
+    __future_interface__ = 2
+
+    def __init__(self, _conf: object) -> None:
+        pass
+
+    def lex(self, _lexer_state: object, _parser_state: object) -> Iterator[Token]:
+        return iter(())
+
+
 class _Feed(Protocol):
     """lark's interactive parser, which takes our small tokens as well as its own."""
 
@@ -226,7 +239,7 @@ def _grammar(name: str, start: str) -> _Grammar:
         data.decode("utf-8"),
         start=start,
         parser="lalr",
-        lexer="basic",
+        lexer=_NoLexer,
         keep_all_tokens=True,
         transformer=_Trees(visit_tokens=False),
     )
