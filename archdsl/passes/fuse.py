@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Reshape
+
+if TYPE_CHECKING:
+    # Costs are counted without networkx: only the rewrite is given a graph.
+    from archdsl.ir.graph import Graph
 
 _VIEWS = (Reshape, Dropout)
 """Operators that move no data at inference: their output is their input's memory."""
@@ -92,3 +97,29 @@ def _fuses(group: list[Node], node: Node) -> bool:
     return isinstance(node.op, (BatchNorm, LayerScale)) and isinstance(
         group[0].op, (Conv2d, Linear)
     )
+
+
+def fuse_activations(graph: Graph) -> Graph:
+    """Join each activation to the convolution or linear layer that alone feeds it.
+
+    Run it after the norms are folded: a norm between the two keeps them apart.
+    """
+    renamed: dict[str, str] = {}
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        target = nodes.get(inputs[0]) if inputs else None
+        if (
+            isinstance(node.op, Activation)
+            and target is not None
+            and isinstance(target.op, (Conv2d, Linear))
+            and target.op.activation is None
+            and len(graph.readers(node.inputs[0])) == 1
+            and node.inputs[0] not in graph.kept
+        ):
+            op = replace(target.op, activation=node.op.function)
+            nodes[target.name] = replace(target, op=op)
+            renamed[node.name] = target.name
+        else:
+            nodes[node.name] = replace(node, inputs=inputs)
+    return graph.replaced(nodes.values(), renamed)

@@ -1,0 +1,87 @@
+"""Batch-norm folding: the norm behind a convolution becomes its bias and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from archdsl.ir.execute import Array
+from archdsl.ir.graph import Graph
+from archdsl.ir.node import Node
+from archdsl.ir.ops import BatchNorm, Conv2d, LayerScale
+
+
+class Folded(NamedTuple):
+    """A graph without the folded norms, and its weights under the graph's keys."""
+
+    graph: Graph
+    weights: dict[str, Array]
+
+
+def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
+    """Fold each norm, and each layer scale, into the convolution that alone feeds it.
+
+    w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta; a layer
+    scale multiplies both. Folding is done in float64 and rounded once to the weights' dtype.
+    A norm that follows no convolution (before attention) stays.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+    kept = {name: np.asarray(value) for name, value in weights.items()}
+    scales: dict[str, tuple[Array, Array]] = {}
+    renamed: dict[str, str] = {}
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        target = nodes.get(inputs[0]) if inputs else None
+        if (
+            isinstance(node.op, (BatchNorm, LayerScale))
+            and target is not None
+            and isinstance(target.op, Conv2d)
+            and len(graph.readers(node.inputs[0])) == 1
+            and node.inputs[0] not in graph.kept
+        ):
+            conv = target.name
+            scale, shift = _affine(node, kept)
+            if conv not in scales:
+                scales[conv] = _identity(target, kept)
+            before, offset = scales[conv]
+            scales[conv] = before * scale, offset * scale + shift
+            nodes[conv] = replace(target, op=replace(target.op, bias=True))
+            renamed[node.name] = conv
+        else:
+            nodes[node.name] = replace(node, inputs=inputs)
+    for conv, (scale, shift) in scales.items():
+        weight = kept[f"{conv}.weight"]
+        scaled = weight.astype(np.float64) * scale[:, None, None, None]
+        kept[f"{conv}.weight"] = scaled.astype(weight.dtype)
+        kept[f"{conv}.bias"] = shift.astype(weight.dtype)
+    folded = graph.replaced(nodes.values(), renamed)
+    return Folded(folded, {name: kept[name] for name in folded.state()})
+
+
+def _identity(conv: Node, weights: Mapping[str, Array]) -> tuple[Array, Array]:
+    assert isinstance(conv.op, Conv2d)
+    channels = conv.op.out_channels
+    bias = weights[f"{conv.name}.bias"].astype(np.float64) if conv.op.bias else np.zeros(channels)
+    return np.ones(channels), bias
+
+
+def _affine(node: Node, weights: Mapping[str, Array]) -> tuple[Array, Array]:
+    """The scale and shift of a norm or a layer scale, in float64."""
+    if isinstance(node.op, LayerScale):
+        gamma = weights[f"{node.name}.gamma"].astype(np.float64)
+        return gamma, np.zeros_like(gamma)
+    assert isinstance(node.op, BatchNorm)
+    gamma, beta, mean, variance = (
+        weights[f"{node.name}.{name}"].astype(np.float64) for name in _STATISTICS
+    )
+    scale = gamma / np.sqrt(variance + node.op.eps)
+    return scale, beta - mean * scale
+
+
+_STATISTICS = ("weight", "bias", "running_mean", "running_var")

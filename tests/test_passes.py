@@ -1,0 +1,200 @@
+"""Rewrites keep every value: proven by running the graph before and after, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import archdsl
+from archdsl.ir.execute import execute
+from archdsl.ir.graph import Graph, GraphError
+from archdsl.ir.node import INPUT, Node
+from archdsl.ir.ops import Activation, Add, BatchNorm, Conv2d, LayerScale, Pad, Reshape
+from archdsl.passes.fold import fold_batch_norm
+from archdsl.passes.fuse import fuse_activations
+from archdsl.passes.pads import explicit_padding
+from archdsl.passes.shapes import infer_shapes
+
+NETS = {
+    "same_se_hswish": """
+        arch net input 33x30x3 act hswish se from=expanded round=8 act=relu gate=hsigmoid
+        stem { conv_k3_s22_o16 }
+        stage a { k5_s22_e4_o24_se0.25 r2_k3_e3.5_o24_se0.5_relu }
+        stage b { fused_k3_s22_e4_o32_g16_relu6 uib_s3_m5_e2_gelu_ls uib_e3 }
+        head { conv_k1_o64 pool conv_k1_o32_bias_nonorm dropout_p0.2 fc_o10 }
+    """,
+    "symmetric_attention": """
+        arch net input 24x20x4 act gelu pad symmetric layer_scale 1e-5 norm batch eps=1e-2
+        stem { conv_k7_s21_o16_swish sep_k3_s2_o24 }
+        stage { uib_s3_st22_e4_o32 mqa_h4_d8_kv2 mqa_h2_d16_nols }
+        stage { mha_h4_d8 mha_h2_d8_kv2_k5_o40 fused_e1_o48 dw_k3_linear }
+        head { pool fc_o12_relu fc_o5_nobias }
+    """,
+}
+
+
+def graph_of(text: str) -> Graph:
+    return archdsl.parse(text).graph()
+
+
+def lively(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights and statistics under which no part of the network goes silent."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+    for name, shape in graph.state().items():
+        field = name.rsplit(".", 1)[1]
+        if field == "running_var":
+            weights[name] = rng.uniform(0.5, 2.0, shape)
+        elif field in ("gamma",):
+            weights[name] = rng.uniform(0.5, 1.5, shape)
+        elif field == "weight" and len(shape) == 1:
+            weights[name] = rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape)
+        elif field == "weight":
+            weights[name] = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
+        elif field == "num_batches_tracked":
+            weights[name] = np.zeros(shape)
+        else:
+            weights[name] = rng.normal(0, 0.5, shape)
+    return weights
+
+
+def images(graph: Graph, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(2, *graph.input))
+
+
+def same_results(graph: Graph, other: Graph, before: dict, after: dict) -> None:
+    assert np.abs(before[graph.output]).max() > 0.1, "a silent network proves nothing"
+    assert list(graph.features) == list(other.features)
+    for mine, theirs in [
+        (graph.output, other.output),
+        *zip(graph.features.values(), other.features.values(), strict=True),
+    ]:
+        np.testing.assert_allclose(after[theirs], before[mine], rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(params=NETS)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    return graph_of(NETS[request.param])
+
+
+def test_the_nets_hold_every_operator() -> None:
+    found = {node.op.name for text in NETS.values() for node in graph_of(text)}
+    assert found == {
+        "input", "conv2d", "batch_norm", "activation", "add", "mul", "global_avg_pool", "linear",
+        "matmul", "softmax", "reshape", "transpose", "layer_scale", "dropout",
+    }  # fmt: skip
+
+
+def test_shapes_are_those_that_values_have(graph: Graph) -> None:
+    values = execute(graph, lively(graph), images(graph))
+    shapes = infer_shapes(graph)
+    for node in graph:
+        assert values[node.name].shape[1:] == shapes[node.name] == node.shape, node
+
+
+def test_folding_keeps_every_result(graph: Graph) -> None:
+    weights = lively(graph)
+    folded, folded_weights = fold_batch_norm(graph, weights)
+    folded.verify()
+    assert set(folded_weights) == set(folded.state())
+    before = execute(graph, weights, images(graph))
+    same_results(graph, folded, before, execute(folded, folded_weights, images(graph)))
+    # Only norms that follow no convolution are left: those before attention.
+    norms = [node for node in folded if isinstance(node.op, BatchNorm)]
+    attention = {n.origin.path for n in graph if n.origin and n.op.name == "softmax"}
+    assert {n.origin.path for n in norms if n.origin} == attention
+    assert not any(isinstance(node.op, LayerScale) for node in folded)
+
+
+def test_fusing_keeps_every_result(graph: Graph) -> None:
+    weights = lively(graph)
+    folded, folded_weights = fold_batch_norm(graph, weights)
+    fused = fuse_activations(folded)
+    fused.verify()
+    before = execute(graph, weights, images(graph))
+    same_results(graph, fused, before, execute(fused, folded_weights, images(graph)))
+    assert not any(isinstance(node.op, Activation) for node in fused)
+
+
+def test_fusing_without_folding_keeps_activations_behind_their_norms(graph: Graph) -> None:
+    weights = lively(graph)
+    fused = fuse_activations(graph)
+    before = execute(graph, weights, images(graph))
+    same_results(graph, fused, before, execute(fused, weights, images(graph)))
+
+
+def test_explicit_padding_keeps_every_result(graph: Graph) -> None:
+    weights = lively(graph)
+    padded = explicit_padding(graph)
+    padded.verify()
+    before = execute(graph, weights, images(graph))
+    same_results(graph, padded, before, execute(padded, weights, images(graph)))
+    for node in padded:
+        if isinstance(node.op, Conv2d):
+            top, bottom, left, right = node.op.padding
+            assert (top, left) == (bottom, right)
+    uneven = graph.attributes.pad == "same"
+    assert any(isinstance(node.op, Pad) for node in padded) == uneven
+
+
+@pytest.mark.parametrize("weight", ["running_mean", "running_var", "weight", "bias"])
+def test_folding_reads_every_statistic(graph: Graph, weight: str) -> None:
+    """Each statistic moves the folded result: a fold that dropped one would be found."""
+    weights = lively(graph)
+    norm = next(n for n in graph if isinstance(n.op, BatchNorm))
+    changed = {**weights, f"{norm.name}.{weight}": weights[f"{norm.name}.{weight}"] * 1.5}
+    one, one_weights = fold_batch_norm(graph, weights)
+    two, two_weights = fold_batch_norm(graph, changed)
+    first = execute(one, one_weights, images(graph))[one.output]
+    second = execute(two, two_weights, images(graph))[two.output]
+    assert np.abs(first - second).max() > 1e-3
+
+
+# -- verify
+
+
+def broken(graph: Graph, change: dict[str, Node]) -> list[Node]:
+    return [change.get(node.name, node) for node in graph]
+
+
+def test_verify_finds_what_a_pass_could_break() -> None:
+    graph = graph_of(NETS["same_se_hswish"])
+    node = graph["stem.0.conv"]
+    from dataclasses import replace
+
+    with pytest.raises(GraphError, match="says"):
+        graph.replaced(broken(graph, {node.name: replace(node, shape=(1, 1, 16))}))
+    with pytest.raises(GraphError, match="not before it"):
+        graph.replaced(broken(graph, {node.name: replace(node, inputs=("head.4",))}))
+    with pytest.raises(GraphError, match="takes 3 channels"):
+        wrong = replace(node, op=replace(node.op, in_channels=3, groups=1))
+        stem = graph["stem.0.norm"]
+        graph.replaced(
+            broken(graph, {stem.name: replace(wrong, name=stem.name, inputs=(node.name,))})
+        )
+    with pytest.raises(GraphError, match="are called"):
+        graph.replaced([*graph, node])
+    with pytest.raises(GraphError, match="nothing reads"):
+        graph.replaced([*graph, Node("spare", Reshape((33 * 30 * 3,)), (INPUT,), (33 * 30 * 3,))])
+    with pytest.raises(GraphError, match="result"):
+        graph.replaced([n for n in graph if n.name != graph.output])
+    with pytest.raises(GraphError, match="two equal shapes"):
+        graph.replaced(
+            [*graph, Node("spare", Add(), (INPUT, graph.output), graph[graph.output].shape)]
+        )
+
+
+def test_the_graph_cannot_be_changed() -> None:
+    import networkx as nx
+
+    graph = graph_of(NETS["same_se_hswish"])
+    with pytest.raises(nx.NetworkXError):
+        graph.nx.remove_node(INPUT)
+
+
+def test_an_add_of_one_value_twice_keeps_both_operands() -> None:
+    graph = graph_of("arch net input 4x4x3 stem { conv_k1_o8 }")
+    last = graph[graph.output]
+    doubled = Node("twice", Add(), (last.name, last.name), last.shape)
+    twice = graph.replaced([*graph, doubled], {graph.output: "twice"})
+    assert twice.nx.edges[last.name, "twice"]["operands"] == (0, 1)
