@@ -163,14 +163,14 @@ def test_verify_finds_what_a_pass_could_break() -> None:
     from dataclasses import replace
 
     with pytest.raises(GraphError, match="says"):
-        graph.replaced(broken(graph, {node.name: replace(node, shape=(1, 1, 16))}))
+        graph.replaced(broken(graph, {node.name: node._replace(shape=(1, 1, 16))}))
     with pytest.raises(GraphError, match="not before it"):
-        graph.replaced(broken(graph, {node.name: replace(node, inputs=("head.4",))}))
+        graph.replaced(broken(graph, {node.name: node._replace(inputs=("head.4",))}))
     with pytest.raises(GraphError, match="takes 3 channels"):
-        wrong = replace(node, op=replace(node.op, in_channels=3, groups=1))
+        wrong = node._replace(op=replace(node.op, in_channels=3, groups=1))
         stem = graph["stem.0.norm"]
         graph.replaced(
-            broken(graph, {stem.name: replace(wrong, name=stem.name, inputs=(node.name,))})
+            broken(graph, {stem.name: wrong._replace(name=stem.name, inputs=(node.name,))})
         )
     with pytest.raises(GraphError, match="are called"):
         graph.replaced([*graph, node])

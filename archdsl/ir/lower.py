@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from archdsl.ir.node import INPUT, Fragment, Node
 from archdsl.ir.ops import (
@@ -122,7 +123,7 @@ class _Builder:
 
     def add(self, name: str, op: Op, *inputs: str) -> str:
         sources = inputs or (self.last,)
-        shape = op.output(*(self.shapes[source] for source in sources))
+        shape = op.output(*[self.shapes[source] for source in sources])
         self.nodes.append(Node(name, op, sources, shape))
         self.shapes[name] = shape
         self.last = name
@@ -164,12 +165,12 @@ class _Builder:
 
     def norm(self, name: str) -> str:
         rule = self.attributes.norm
-        return self.add(name, BatchNorm(self.shapes[self.last][-1], rule.eps, rule.momentum))
+        return self.add(name, _batch_norm(self.shapes[self.last][-1], rule.eps, rule.momentum))
 
     def act(self, name: str, function: str | None) -> None:
         function = function or self.attributes.act
         if function != "linear":
-            self.add(name, Activation(_function(function)))
+            self.add(name, _activation(function))
 
     def conv_norm(self, name: str, out: int, kernel: int = 1, **options: Any) -> None:
         self.conv(f"{name}.conv", out, kernel, **options)
@@ -220,8 +221,17 @@ class _Builder:
         return block.expansion != 1
 
 
-def _function(name: str) -> Function:
-    return name  # type: ignore[return-value]  # the spec allows only these names
+# Operators without a place of their own are shared: most nodes are norms and activations.
+
+
+@lru_cache(maxsize=1 << 12)
+def _batch_norm(channels: int, eps: float, momentum: float) -> BatchNorm:
+    return BatchNorm(channels, eps, momentum)
+
+
+@lru_cache(maxsize=16)
+def _activation(name: str) -> Activation:
+    return Activation(cast(Function, name))
 
 
 # ---------------------------------------------------------------------------------------- kinds

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from archdsl.ir.ops import Op, Shape
 from archdsl.lang.source import Span
@@ -21,8 +22,7 @@ class Origin:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """An operator, the names of its inputs in order, and its output shape."""
 
     name: str
@@ -58,8 +58,7 @@ class Fragment:
         for node in self.nodes:
             names[node.name] = f"{origin.path}.{node.name}" if node.name else origin.path
         return [
-            replace(
-                node,
+            node._replace(
                 name=names[node.name],
                 inputs=tuple(names[name] for name in node.inputs),
                 origin=origin,

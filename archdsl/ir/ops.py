@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 Shape = tuple[int, ...]
@@ -52,11 +53,12 @@ class Op:
         """Running statistics by name."""
         return {}
 
-    @property
+    @cached_property
     def parameter_count(self) -> int:
+        """The number of trainable parameters."""
         return sum(math.prod(shape) for shape in self.parameters().values())
 
-    @property
+    @cached_property
     def kernel_size(self) -> int:
         """Elements of the kernel: what is read beside the input (bias and norm are fused)."""
         return math.prod(self.parameters().get("weight", (0,)))
@@ -127,7 +129,12 @@ class Conv2d(Op):
 
     def macs(self, *inputs: Shape) -> int:
         rows, columns, _ = self.output(*inputs)
-        return rows * columns * math.prod(self.parameters()["weight"])
+        return rows * columns * self.kernel_size
+
+    @cached_property
+    def kernel_size(self) -> int:
+        height, width = self.kernel
+        return self.out_channels * (self.in_channels // self.groups) * height * width
 
     def parameters(self) -> dict[str, Shape]:
         weight = (self.out_channels, self.in_channels // self.groups, *self.kernel)
@@ -156,7 +163,7 @@ class BatchNorm(Op):
             "num_batches_tracked": (),
         }
 
-    @property
+    @cached_property
     def kernel_size(self) -> int:
         return 0
 

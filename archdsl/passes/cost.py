@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from archdsl.ir.node import INPUT, Fragment, Node
 from archdsl.ir.ops import MatMul, Shape
@@ -33,8 +33,7 @@ DTYPES: dict[str, int] = {"float32": 4, "float16": 2, "int8": 1}
 """Bytes of an element."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One fused operator: counts of elements, for one image."""
 
     name: str
@@ -48,8 +47,7 @@ class Row:
     attention: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over rows, for one image; `peak` is in elements, as `weights` and `activations` are."""
 
     params: int = 0
@@ -60,8 +58,7 @@ class Totals:
     peak: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FragmentCost:
+class FragmentCost(NamedTuple):
     """The cost of one lowered block."""
 
     rows: tuple[Row, ...]
@@ -82,40 +79,40 @@ def fragment_cost(fragment: Fragment) -> FragmentCost:
 
 def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tuple[Row, ...]:
     """A row for each fused operator of a schedule."""
-    shapes = {**outside, **{node.name: node.shape for node in nodes}}
+    shapes = {node.name: node.shape for node in nodes}
+    shapes.update(outside)
     table = []
-    for group in plan.groups:
-        op = group.anchor.op
-        inputs = tuple(shapes[name] for name in group.anchor.inputs)
+    for anchor, members, _ in plan.groups:
+        op = anchor.op
+        inputs = [shapes[name] for name in anchor.inputs]
         if not inputs:
             continue
-        table.append(
-            Row(
-                name=group.anchor.name,
-                op=op.name,
-                input=inputs[0],
-                output=group.output.shape,
-                params=sum(node.op.parameter_count for node in group.members),
-                macs=op.macs(*inputs),
-                weights=op.kernel_size,
-                activations=sum(map(math.prod, inputs)) + math.prod(group.output.shape),
-                attention=isinstance(op, MatMul),
-            )
-        )
+        output = members[-1].shape
+        params = 0
+        for member in members:
+            params += member.op.parameter_count
+        activations = math.prod(output)
+        for shape in inputs:
+            activations += math.prod(shape)
+        macs = op.macs(*inputs)
+        attention = isinstance(op, MatMul)
+        row = (anchor.name, op.name, inputs[0], output, params, macs)
+        table.append(Row(*row, op.kernel_size, activations, attention))
     return tuple(table)
 
 
 def totals(table: Iterable[Row], peak: int) -> Totals:
     """The sums of rows; `peak` in elements."""
-    table = tuple(table)
-    return Totals(
-        params=sum(row.params for row in table),
-        macs_conv_linear=sum(row.macs for row in table if not row.attention),
-        macs_attention=sum(row.macs for row in table if row.attention),
-        weights=sum(row.weights for row in table),
-        activations=sum(row.activations for row in table),
-        peak=peak,
-    )
+    params = conv = attention = weights = activations = 0
+    for row in table:
+        params += row.params
+        if row.attention:
+            attention += row.macs
+        else:
+            conv += row.macs
+        weights += row.weights
+        activations += row.activations
+    return Totals(params, conv, attention, weights, activations, peak)
 
 
 def add_totals(parts: Iterable[Totals]) -> Totals:

@@ -51,10 +51,10 @@ def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
                 scales[conv] = _identity(target, kept)
             before, offset = scales[conv]
             scales[conv] = before * scale, offset * scale + shift
-            nodes[conv] = replace(target, op=replace(target.op, bias=True))
+            nodes[conv] = target._replace(op=replace(target.op, bias=True))
             renamed[node.name] = conv
         else:
-            nodes[node.name] = replace(node, inputs=inputs)
+            nodes[node.name] = node._replace(inputs=inputs)
     for conv, (scale, shift) in scales.items():
         weight = kept[f"{conv}.weight"]
         scaled = weight.astype(np.float64) * scale[:, None, None, None]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Reshape
@@ -22,8 +22,7 @@ _VIEWS = (Reshape, Dropout)
 """Operators that move no data at inference: their output is their input's memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Nodes that run as one kernel: the anchor, and what is fused into it.
 
     `inputs` names the groups (or outer tensors) that are read, `output` the last member,
@@ -39,8 +38,7 @@ class Group:
         return self.members[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Groups in order, and for every node's name the name of the tensor that holds its value."""
 
     groups: tuple[Group, ...]
@@ -53,7 +51,7 @@ def schedule(nodes: Sequence[Node], kept: Iterable[str] = ()) -> Schedule:
     A norm, a layer scale or an activation joins its producer where it is the only reader. The
     tensors of the nodes named in `kept` (feature maps) stay readable: nothing joins behind them.
     """
-    readers = Counter(source for node in nodes for source in node.inputs)
+    readers = Counter([source for node in nodes for source in node.inputs])
     readers.update(kept)
     groups: list[list[Node]] = []
     owner: dict[str, int] = {}
@@ -118,8 +116,8 @@ def fuse_activations(graph: Graph) -> Graph:
             and node.inputs[0] not in graph.kept
         ):
             op = replace(target.op, activation=node.op.function)
-            nodes[target.name] = replace(target, op=op)
+            nodes[target.name] = target._replace(op=op)
             renamed[node.name] = target.name
         else:
-            nodes[node.name] = replace(node, inputs=inputs)
+            nodes[node.name] = node._replace(inputs=inputs)
     return graph.replaced(nodes.values(), renamed)

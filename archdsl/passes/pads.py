@@ -26,6 +26,6 @@ def explicit_padding(graph: Graph) -> Graph:
             nodes.append(
                 Node(name, border, (source,), border.output(graph[source].shape), node.origin)
             )
-            node = replace(node, op=replace(op, padding=NO_PADDING), inputs=(name,))
+            node = node._replace(op=replace(op, padding=NO_PADDING), inputs=(name,))
         nodes.append(node)
     return graph.replaced(nodes)
