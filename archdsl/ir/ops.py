@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Literal
 
 Shape = tuple[int, ...]
@@ -53,12 +52,12 @@ class Op:
         """Running statistics by name."""
         return {}
 
-    @cached_property
+    @property
     def parameter_count(self) -> int:
         """The number of trainable parameters."""
         return sum(math.prod(shape) for shape in self.parameters().values())
 
-    @cached_property
+    @property
     def kernel_size(self) -> int:
         """Elements of the kernel: what is read beside the input (bias and norm are fused)."""
         return math.prod(self.parameters().get("weight", (0,)))
@@ -131,10 +130,14 @@ class Conv2d(Op):
         rows, columns, _ = self.output(*inputs)
         return rows * columns * self.kernel_size
 
-    @cached_property
+    @property
     def kernel_size(self) -> int:
         height, width = self.kernel
         return self.out_channels * (self.in_channels // self.groups) * height * width
+
+    @property
+    def parameter_count(self) -> int:
+        return self.kernel_size + (self.out_channels if self.bias else 0)
 
     def parameters(self) -> dict[str, Shape]:
         weight = (self.out_channels, self.in_channels // self.groups, *self.kernel)
@@ -163,9 +166,13 @@ class BatchNorm(Op):
             "num_batches_tracked": (),
         }
 
-    @cached_property
+    @property
     def kernel_size(self) -> int:
         return 0
+
+    @property
+    def parameter_count(self) -> int:
+        return 2 * self.channels
 
 
 @dataclass(frozen=True)
