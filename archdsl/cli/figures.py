@@ -1,0 +1,177 @@
+"""`archdsl cost`: what one network costs. `archdsl list`: every published one, with its figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from archdsl.cli.layers import BYTES_NOTE
+from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable
+from archdsl.cli.output import shape, size, visible, write, write_json
+from archdsl.cli.table import Row, write_table
+
+if TYPE_CHECKING:
+    from archdsl.compiler import Arch
+    from archdsl.library import Member
+    from archdsl.passes.cost import Cost, Dtype
+    from archdsl.roofline.model import Device
+
+# Outside of this no latency fits a number.
+_RATE = click.FloatRange(1e-6, 1e12)
+
+
+@click.command()
+@file_argument
+@overridable
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Type of weights and activations.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1 << 20),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Images at once.",
+)
+@click.option("--peak", type=_RATE, metavar="GMAC/S", help="A device's peak, in 10^9 MAC/s.")
+@click.option("--bandwidth", type=_RATE, metavar="GB/S", help="Its bandwidth, in 10^9 bytes/s.")
+@as_json
+def cost(
+    file: str,
+    overrides: Overrides,
+    dtype: str,
+    batch: int,
+    peak: float | None,
+    bandwidth: float | None,
+    json: bool,
+) -> Status:
+    """Count parameters, MACs, bytes and peak memory.
+
+    With --peak and --bandwidth also the latency, by the roofline of arXiv:2404.10518: a layer
+    takes MACs / peak or bytes / bandwidth, whichever is larger.
+
+    \b
+    Examples:
+      archdsl cost mnv2_140 --dtype int8
+      archdsl cost mnv4_conv_m --peak 50 --bandwidth 10
+    """
+    device = _device(peak, bandwidth)
+    devices = [device] if device else []
+    arch = load(file, overrides)
+    counted = arch.cost(dtype=cast("Dtype", dtype), batch=batch, devices=devices)
+    if json:
+        write_json(counted.to_json())
+    else:
+        _print(counted, arch.output, device)
+    return 0
+
+
+def _device(peak: float | None, bandwidth: float | None) -> Device | None:
+    if peak is None and bandwidth is None:
+        return None
+    if peak is None or bandwidth is None:
+        raise click.UsageError("--peak and --bandwidth go together: a latency needs both")
+    from archdsl.roofline.model import Device
+
+    try:
+        return Device("custom", peak_macs=peak * 1e9, bandwidth=bandwidth * 1e9)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
+
+
+def _print(counted: Cost, output: tuple[int, ...], device: Device | None) -> None:
+    rows = [
+        ("parameters", f"{counted.params:,}", ""),
+        ("MACs", f"{counted.macs:,}", ""),
+    ]
+    if counted.macs_attention:
+        rows += [
+            ("  convolution, linear", f"{counted.macs_conv_linear:,}", ""),
+            ("  attention", f"{counted.macs_attention:,}", ""),
+        ]
+    rows += [
+        (title, f"{count:,}", size(count))
+        for title, count in (
+            ("weight bytes", counted.weight_bytes),
+            ("activation bytes", counted.activation_bytes),
+            ("peak activation bytes", counted.peak_activation_bytes),
+        )
+    ]
+    for latency in counted.latency:
+        assert device is not None
+        at = f"at {device.peak_macs / 1e9:g} GMAC/s and {device.bandwidth / 1e9:g} GB/s"
+        rows.append(("latency", f"{latency.us:,.1f} µs", f"{latency.bound}-bound, {at}"))
+    write(
+        f"{counted.name}: input {shape(counted.input)}, output {shape(output)}, "
+        f"batch {counted.batch:,}, {counted.dtype}\n\n"
+    )
+    first = max(len(title) for title, _, _ in rows)
+    second = max(len(figure) for _, figure, _ in rows)
+    for title, figure, note in rows:
+        write(f"{title:<{first}}  {figure:>{second}}  {note}".rstrip() + "\n")
+    write(f"\n{BYTES_NOTE}; peak: the most alive at once.\n")
+
+
+# ---------------------------------------------------------------------------------------- list
+
+
+@click.command("list")
+@as_json
+def list_(json: bool) -> Status:
+    """List every published network with its figures.
+
+    \b
+    Examples:
+      archdsl list
+      archdsl list --json
+    """
+    from archdsl.compiler import parse
+    from archdsl.library import members, published_source
+
+    records = [
+        _record(member, parse(published_source(member.file), variant=member.variant))
+        for member in members()
+    ]
+    if json:
+        write_json(records)
+        return 0
+    rows: list[Row] = []
+    generation = ""
+    for record in records:
+        last, generation = generation, record["name"].split("_")[0]
+        if last and last != generation:
+            rows.append(None)
+        rows.append(
+            (
+                record["name"],
+                shape(record["input"]),
+                f"{record['params']:,}",
+                f"{record['macs']:,}",
+                record["top1"] or "",
+                visible(record["source"] or ""),
+            )
+        )
+    write_table(("name", ">input", ">parameters", ">MACs", ">top-1", "source…"), rows)
+    return 0
+
+
+def _record(member: Member, arch: Arch) -> dict[str, Any]:
+    counted = arch.cost()
+    accurate = next((p for p in arch.published if "top1" in p.facts), None)
+    return {
+        "name": member.name,
+        "file": member.file,
+        "variant": member.variant,
+        "input": list(arch.input),
+        "classes": arch.classes,
+        "params": counted.params,
+        "macs": counted.macs,
+        "top1": accurate.facts["top1"] if accurate else None,
+        "source": accurate.source if accurate else arch.spec.source,
+    }

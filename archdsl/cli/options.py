@@ -1,0 +1,181 @@
+"""What the commands share: FILE, the options that change it, `--json`; and reading a FILE."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import click
+from click.shell_completion import CompletionItem
+
+from archdsl.cli.output import Refusal
+from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_SCALE, MAX_SIDE, MAX_TEXT
+
+if TYPE_CHECKING:
+    from archdsl.compiler import Arch
+    from archdsl.lang.source import SourceText
+
+Status = int | None
+"""What a command returns: its exit status, None for 0."""
+
+Command = Callable[..., Status]
+
+
+class Overrides(TypedDict):
+    """What the command line changes in a file."""
+
+    variant: str | None
+    width: float | None
+    input: tuple[int, int, int] | None
+    classes: int | None
+
+
+def _image(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int, int] | None:
+    """The sizes that HEIGHTxWIDTHxCHANNELS gives."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})", value.lower())
+    if match is None:
+        raise click.BadParameter("must be HEIGHTxWIDTHxCHANNELS, such as 224x224x3")
+    height, width, channels = (int(side) for side in match.groups())
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise click.BadParameter(f"sides must be from 1 to {MAX_SIDE} pixels")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise click.BadParameter(f"channels must be from 1 to {MAX_CHANNELS}")
+    return height, width, channels
+
+
+_OVERRIDES: tuple[Callable[[Command], Command], ...] = (
+    click.option("--variant", metavar="NAME", help="A member that the file names."),
+    click.option(
+        "--width",
+        type=click.FloatRange(0, MAX_SCALE, min_open=True),
+        metavar="F",
+        help="Multiply the channels by this.",
+    ),
+    click.option("--input", callback=_image, metavar="HxWxC", help="Another image size."),
+    click.option(
+        "--classes",
+        type=click.IntRange(1, MAX_CLASSES),
+        metavar="N",
+        help="Outputs of the classifier.",
+    ),
+)
+
+
+def overridable(command: Command) -> Command:
+    """Give a command `--variant --width --input --classes`, as one argument `overrides`."""
+
+    @functools.wraps(command)
+    def call(
+        *args: Any,
+        variant: str | None,
+        width: float | None,
+        input: tuple[int, int, int] | None,
+        classes: int | None,
+        **options: Any,
+    ) -> Status:
+        overrides = Overrides(variant=variant, width=width, input=input, classes=classes)
+        return command(*args, overrides=overrides, **options)
+
+    extended: Command = call
+    for option in reversed(_OVERRIDES):
+        extended = option(extended)
+    return extended
+
+
+def as_json(command: Command) -> Command:
+    """Give a command `--json`, as the argument `json`."""
+    return click.option("--json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def _complete_file(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Published names and `.arch` files here; where none begins so, the shell's own paths."""
+    from archdsl.library import members
+
+    found = [member.name for member in members()]
+    found += sorted(path.name for path in Path().glob("*.arch"))
+    items = [CompletionItem(name) for name in found if name.startswith(incomplete)]
+    return items or [CompletionItem(incomplete, type="file")]
+
+
+def file_argument(command: Command) -> Command:
+    """Give a command FILE, as the argument `file`."""
+    return click.argument("file", metavar="FILE", shell_complete=_complete_file)(command)
+
+
+def files_argument(command: Command) -> Command:
+    """Give a command one or more FILEs, as the argument `files`."""
+    return click.argument(
+        "files", metavar="FILE...", nargs=-1, required=True, shell_complete=_complete_file
+    )(command)
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def read_stdin() -> SourceText:
+    """The text on standard input.
+
+    Raises:
+        OSError: standard input is closed.
+        ArchError: its bytes are not a text.
+    """
+    from archdsl.files import decode_source
+
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    data = sys.stdin.buffer.read(4 * MAX_TEXT + 1)
+    return decode_source("<stdin>", data)
+
+
+def read(file: str, overrides: Overrides) -> tuple[SourceText, Overrides]:
+    """The text of a FILE, and the overrides with the variant that a published name means.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ArchError: it is not a text.
+    """
+    from archdsl.library import open_source
+
+    if file == "-":
+        return read_stdin(), overrides
+    source, named = open_source(file)
+    return source, {**overrides, "variant": overrides["variant"] or named}
+
+
+def load(file: str, overrides: Overrides) -> Arch:
+    """The architecture of a FILE.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ArchError: it is not a valid architecture.
+    """
+    from archdsl.compiler import parse
+
+    source, chosen = read(file, overrides)
+    return parse(source, **chosen)
+
+
+def writable(out: str, file: str) -> str:
+    """The path to write to, checked before any work is done.
+
+    Raises:
+        Refusal: it is a folder, lies in no folder, or is the FILE itself.
+    """
+    path = Path(out)
+    if path.is_dir():
+        raise Refusal(f"-o {out}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise Refusal(f"-o {out}: there is no folder {path.parent}")
+    if file != "-" and path.exists() and Path(file).exists() and path.samefile(file):
+        raise Refusal(f"-o {out}: would replace the architecture itself")
+    return out
