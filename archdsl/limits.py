@@ -12,6 +12,12 @@ MAX_TEXT = 1 << 20
 MAX_WORD = 1 << 10
 """Characters of one block string or word."""
 
+MAX_ERRORS = 100
+"""Errors of a text that are shown: with more it is something else than a text with slips."""
+
+MAX_STATEMENTS = 256
+"""Variants of a file, and `published` statements of each."""
+
 MAX_KERNEL = 31
 MAX_STRIDE = 9
 MAX_REPEATS = 1_000

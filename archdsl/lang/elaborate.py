@@ -6,10 +6,12 @@ architectures from one search space is made of few distinct ones.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +21,8 @@ from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import (
     ATTRIBUTES,
     KINDS,
+    SECTIONS,
+    STATEMENTS,
     VARIANT_SETTINGS,
     AnyBlock,
     ArchSpec,
@@ -35,14 +39,17 @@ from archdsl.lang.spec import (
 from archdsl.lang.syntax import (
     Choice,
     Document,
+    Item,
     Part,
     Section,
     Setting,
     Statement,
     Word,
     parse_block,
+    without_equals,
 )
 from archdsl.lang.syntax import Variant as VariantTree
+from archdsl.limits import MAX_ERRORS, MAX_STATEMENTS
 
 # ---------------------------------------------------------------------------------------- values
 
@@ -75,13 +82,14 @@ _CODES = {
 def number(text: str) -> int | float | str:
     """The value a text stands for: a whole number, a decimal, or the text itself.
 
-    >>> number("9_715_512"), number("1e-3"), number("relu")
-    (9715512, 0.001, 'relu')
+    >>> number("9_715_512"), number("1e-3"), number("relu"), number("1e999")
+    (9715512, 0.001, 'relu', '1e999')
     """
     if _NUMBER.fullmatch(text):
         return int(text)
     if _DECIMAL.fullmatch(text):
-        return float(text)
+        value = float(text)
+        return value if math.isfinite(value) else text
     return text
 
 
@@ -92,7 +100,9 @@ def sentence(error: Mapping[str, Any]) -> str:
         context = dict(error.get("ctx", {}))
         if "expected" in context:
             context["expected"] = str(context["expected"]).replace("'", "`")
-        return template.format(**context)
+        # A limit of 1.0 reads as 1.
+        plain = {k: f"{v:g}" if type(v) is float else v for k, v in context.items()}
+        return template.format(**plain)
     message = str(error["msg"])
     return message if error["type"] in _CODES else message[0].lower() + message[1:]
 
@@ -124,7 +134,9 @@ def decode(text: str) -> Decoded:
     """Read a block string. Memoised: equal strings give the same block object."""
     parts, errors = parse_block(text)
     if errors:
-        return Decoded(None, {}, tuple(Problem("E0212", m, a, b) for a, b, m in errors))
+        hints = {",": "blocks are parted by spaces", "-": "fields are joined by `_`"}
+        problems = (Problem("E0212", m, a, b, hints.get(text[a:b])) for a, b, m in errors)
+        return Decoded(None, {}, tuple(problems))
     return _Decoding(text).run(parts)
 
 
@@ -148,9 +160,9 @@ class _Decoding:
             return Decoded(None, {}, tuple(self.problems))
         for part in parts:
             if part.values is None and part.key.text in KINDS and part is not parts[0]:
-                message = f"the kind `{part.key.text}` stands after a field"
+                message = f"the kind `{part.key.text}` follows a field"
                 hint = f"the kind comes first: `{part.key.text}_...`"
-                self.problem("E0202", message, _at(part, self.text), hint)
+                self.problem("E0213", message, _at(part, self.text), hint)
                 return Decoded(None, {}, tuple(self.problems[-1:]))
             self.part(kind, part)
         block: Any = None
@@ -194,7 +206,8 @@ class _Decoding:
                 message = f"{quoted(whole)} is a choice, and this is not a search space"
                 self.problem("E0107", message, at, f"write one value, such as `{key}{values[0]}`")
                 return
-            if kind == "uib" and key == "s" and values[0] in {"11", "12", "21", "22"}:
+            # No start kernel is even or has two digits: a stride is meant.
+            if kind == "uib" and key == "s" and values[0] in {"2", "11", "12", "21", "22"}:
                 message = "in a `uib`, `s` is the start kernel, not the stride"
                 self.problem("E0208", message, at, f"the stride is `st{values[0]}`")
                 return
@@ -224,12 +237,15 @@ class _Decoding:
         if key in words.flags and values is not None:
             self.problem("E0207", f"`{key}` is a flag and takes no value", at, f"write `{key}`")
         elif holders:
-            field = f"`{key}`" if values is not None else f"`{whole}`"
-            message = f"a `{kind}` block has no {field}"
-            takes = [*words.keys, *words.flags]
-            self.problem("E0205", message, at, f"`{kind}` takes {', '.join(takes)}")
+            field = key if values is not None else whole
+            hint = f"`{kind}` takes {', '.join([*words.keys, *words.flags])}"
+            if kind == "uib" and field == "k":
+                hint = "a `uib` has two kernels: `s` (start) and `m` (middle)"
+            elif len(holders) <= 3:
+                hint = f"`{field}` is for {listed([f'`{h}`' for h in holders], 'and')}; {hint}"
+            self.problem("E0205", f"a block of kind `{kind}` has no `{field}`", at, hint)
         else:
-            hint = None
+            hint = ""
             flag = did_you_mean(whole, words.flags)
             letter = did_you_mean(key, words.keys)
             if flag:
@@ -252,7 +268,7 @@ class _Decoding:
             if any(p.code != "E0206" and self._speaks_of(p, letter) for p in self.problems):
                 return
             what = KINDS[kind].model_fields[_field(kind, letter)].description
-            message = f"a `{kind}` block needs `{letter}`: {what}"
+            message = f"a block of kind `{kind}` needs `{letter}` ({what})"
             self.problem(code, message, self._kind_place(), f"such as `{letter}{_sample(letter)}`")
             return
         name = _field(kind, str(error["loc"][0] if error["loc"] else context.get("field", "")))
@@ -265,8 +281,10 @@ class _Decoding:
             hint = f"write `{key}{value - 1}` or `{key}{value + 1}`"
         elif code == "E0304":
             hint = "add `m3`, or leave the stride out"
+        elif code == "E0211":
+            hint = f"such as `h{_sample('h')}`"
         elif code == "E0210":
-            hint = "leave one of them out"
+            hint = f"leave {shown} out"
         says = sentence(error)
         message = f"{shown}: {says}" if says.startswith("must") else says
         self.problem(code, message, at, hint)
@@ -317,22 +335,36 @@ class Origins:
     def span(self, word: Word) -> Span:
         return Span(self.source, word.start, word.end)
 
-    def sections(self) -> list[Section]:
-        """The sections in the order of `ArchSpec.sections` (the stem and the head may lack)."""
-        return [item for item in self.document.items if type(item) is Section]
+    @cached_property
+    def sections(self) -> dict[str, Section]:
+        """The sections under the paths that `ArchSpec.sections` gives them."""
+        found: dict[str, Section] = {}
+        number = 0
+        for item in self.document.items:
+            if type(item) is Section:
+                path = item.kind.text
+                if path == "stage":
+                    number += 1
+                    path = f"stages.{item.name.text if item.name else f'stage{number}'}"
+                found[path] = item
+        return found
+
+    @cached_property
+    def _statements(self) -> dict[tuple[str | None, str], list[Statement]]:
+        found: dict[tuple[str | None, str], list[Statement]] = {}
+        for item in self.document.items:
+            if type(item) is Statement:
+                found.setdefault((None, item.keyword.text), []).append(item)
+            elif type(item) is VariantTree:
+                for statement in item.statements:
+                    found.setdefault((item.name.text, statement.keyword.text), []).append(statement)
+        return found
 
     def block(self, path: str, index: int) -> Word | None:
         """The block string number `index` of the section that `ArchSpec.sections` calls `path`."""
-        number = 0
-        for section in self.sections():
-            name = section.kind.text
-            if name == "stage":
-                number += 1
-                name = f"stages.{section.name.text if section.name else f'stage{number}'}"
-            if name == path:
-                word = section.blocks[index]
-                return word if type(word) is Word else None
-        return None
+        section = self.sections.get(path)
+        word = section.blocks[index] if section else None
+        return word if type(word) is Word else None
 
     def field(self, path: str, index: int, name: str | None) -> Span | None:
         """The span of a block's field, or of the whole block where the field is not written."""
@@ -344,13 +376,7 @@ class Origins:
 
     def statements(self, keyword: str, variant: str | None = None) -> list[Statement]:
         """The statements `keyword` of the file, or of one of its variants."""
-        found: list[Statement] = []
-        for item in self.document.items:
-            if variant is None and type(item) is Statement and item.keyword.text == keyword:
-                found.append(item)
-            elif type(item) is VariantTree and item.name.text == variant:
-                found += [s for s in item.statements if s.keyword.text == keyword]
-        return found
+        return self._statements.get((variant, keyword), [])
 
     def setting(
         self, keyword: str, key: str, variant: str | None = None, index: int = 0
@@ -378,11 +404,17 @@ def elaborate(document: Document) -> Elaborated:
     return Elaborated(spec, elaboration.origins, elaboration.diagnostics)
 
 
+class _TooManyErrors(Exception):
+    """The text has more errors than anyone reads."""
+
+
 @dataclass
 class _Elaboration:
     document: Document
     diagnostics: list[Diagnostic] = field(init=False)
     origins: Origins = field(init=False)
+    equated: set[str] = field(default_factory=set)
+    """Statements that were written as `key=value`."""
 
     def __post_init__(self) -> None:
         self.diagnostics = list(self.document.diagnostics)
@@ -392,15 +424,29 @@ class _Elaboration:
         self, code: str, message: str, at: Word | Span | None, help: str | None = None
     ) -> None:
         span = self.origins.span(at) if type(at) is Word else at
+        if len(self.diagnostics) >= MAX_ERRORS:
+            code, help = "E0110", None
+            message = f"the text has more than {MAX_ERRORS} errors: the others are not shown"
         self.diagnostics.append(Diagnostic(code, message, span, help))  # type: ignore[arg-type]
+        if len(self.diagnostics) > MAX_ERRORS:
+            raise _TooManyErrors
 
     def run(self) -> ArchSpec | None:
+        try:
+            return self.read()
+        except _TooManyErrors:
+            return None
+
+    def read(self) -> ArchSpec | None:
         fields: dict[str, Any] = {}
         attributes: dict[str, Statement] = {}
         published: list[Published] = []
         sections: list[Section] = []
-        variants: list[Variant] = []
+        variants: dict[str, Variant] = {}
+        nameless = self.nameless()
         for item in self.document.items:
+            if item is nameless:
+                continue
             if type(item) is Section:
                 sections.append(item)
             elif type(item) is VariantTree:
@@ -408,7 +454,7 @@ class _Elaboration:
             elif type(item) is Statement:
                 keyword = item.keyword.text
                 if keyword == "published":
-                    published.append(self.published(item))
+                    published.append(self.published(item, len(published)))
                 elif keyword in attributes or keyword in fields:
                     message = f"`{keyword}` stands a second time"
                     self.error("E0402", message, item.keyword, "keep one of them")
@@ -420,10 +466,10 @@ class _Elaboration:
                     fields["source"] = self.source(item)
                 else:
                     attributes[keyword] = item
+        if "arch" not in fields:
+            self.missing("arch", "names the architecture", "arch my_net")
         read = self.attributes(attributes)
         stem, stages, head = self.sections(sections)
-        if "arch" not in fields:
-            self.missing("arch", "a name", "arch my_net")
         if any(d.severity == "error" for d in self.diagnostics) or read is None:
             return None
         return ArchSpec.model_construct(
@@ -435,27 +481,52 @@ class _Elaboration:
             head=head,
             expect=fields.get("expect"),
             published=tuple(published),
-            variants=tuple(variants),
+            variants=tuple(variants.values()),
         )
 
     def missing(self, keyword: str, what: str, example: str) -> None:
-        # Where statements were skipped by the parser, it may be among them.
-        if any(d.code in {"E0104", "E0110"} for d in self.document.diagnostics):
+        if self.attempted(keyword):
             return
         start = Span(self.document.source, 0, 0)
         if self.document.items:
             first = self.document.items[0]
-            word = first.kind if type(first) is Section else first.keyword  # type: ignore[union-attr]
-            start = self.origins.span(word)
-        message = f"the file has no `{keyword}` statement: {what}"
+            start = self.origins.span(first.kind if type(first) is Section else first.keyword)  # type: ignore[union-attr]
+        message = f"the file has no `{keyword}` statement, which {what}"
         self.error("E0401", message, start, f"write `{example}` at the top")
+
+    def attempted(self, keyword: str) -> bool:
+        """Whether a statement was meant by what has been reported as something else."""
+        for diagnostic in self.document.diagnostics:
+            if diagnostic.code == "E0110":
+                return True
+            if diagnostic.span is not None and diagnostic.code in {"E0102", "E0104"}:
+                word = re.match(r"\w*", diagnostic.span.text)
+                if word and did_you_mean(word[0], [*STATEMENTS, *SECTIONS]) == keyword:
+                    return True
+        return keyword in self.equated
+
+    def nameless(self) -> Item | None:
+        """The statement whose keyword stands where the name of the architecture should."""
+        for item, behind in pairwise(self.document.items):
+            if type(item) is Statement and item.keyword.text == "arch":
+                if item.value is not None or type(behind) is not Statement:
+                    return None
+                between = self.document.source.text[item.end : behind.start]
+                alone = behind.end == behind.keyword.end and "\n" not in between
+                return behind if alone else None
+        return None
 
     # -- statements
 
     def name(self, item: Statement) -> str:
         self.no_settings(item)
         if item.value is None:
-            self.error("E0405", "`arch` needs a name", item.keyword, "such as `arch my_net`")
+            word = self.nameless()
+            if type(word) is Statement:
+                message = f"`{word.keyword.text}` is a word of the language and cannot be a name"
+                self.error("E0102", message, word.keyword)
+            else:
+                self.error("E0405", "`arch` needs a name", item.keyword, "such as `arch my_net`")
             return ""
         return self.identifier(item.value, "an architecture's name")
 
@@ -464,9 +535,9 @@ class _Elaboration:
             cleaned = re.sub(r"[^a-z0-9]+", "_", word.text.lower()).strip("_")[:64]
             usable = re.fullmatch(rf"[{first}][a-z0-9_]*", cleaned)
             hint = f"write `{cleaned}`" if usable else None
-            kind = "letters" if first == "a-z" else "letters or digits"
-            message = f"{quoted(word.text)} is not {what}: small {kind}, then digits and `_` too"
-            self.error("E0408", message, word, hint)
+            begins = "a letter" if first == "a-z" else "a letter or a digit"
+            rule = f"at most 64 of a-z, 0-9 and `_`, and {begins} first"
+            self.error("E0408", f"{quoted(word.text)} cannot be {what}: {rule}", word, hint)
         return word.text
 
     def source(self, item: Statement) -> str | None:
@@ -482,13 +553,18 @@ class _Elaboration:
 
     def unknown_key(self, owner: str, setting: Setting, known: Iterable[str]) -> None:
         keys = tuple(known)
+        if setting.name in STATEMENTS and setting.name not in keys:
+            self.equated.add(setting.name)
+            message, hint = without_equals(setting.name, setting.value.text)
+            self.error("E0404", message, setting.key, hint)
+            return
         guess = did_you_mean(setting.name, keys)
         if guess:
-            hint: str | None = f"did you mean `{guess}`?"
+            hint = f"did you mean `{guess}`?"
         else:
-            hint = f"`{owner}` takes {', '.join(keys)}" if keys else None
+            hint = f"`{owner}` takes {', '.join(keys)}" if keys else ""
         message = f"`{owner}` has no key {quoted(setting.name)}"
-        self.error("E0404", message, setting.key, hint)
+        self.error("E0404", message, setting.key, hint or None)
 
     def attributes(self, statements: Mapping[str, Statement]) -> Attributes | None:
         raw: list[tuple[str, Any]] = []
@@ -499,6 +575,8 @@ class _Elaboration:
                 if item.value is None:
                     hint = f"such as `{keyword} {_EXAMPLES[keyword]}`"
                     self.error("E0405", f"`{keyword}` needs a value", item.keyword, hint)
+                    if keyword == "input":
+                        raw.append(("input", (224, 224, 3)))  # reported: read on with some image
                 else:
                     raw.append((keyword, _scalar(item.value)))
                 continue
@@ -514,7 +592,7 @@ class _Elaboration:
             self.pairs(keyword, item.settings, keys, pairs)
             raw.append((keyword, tuple(pairs.items())))
         if "input" not in statements:
-            self.missing("input", "height x width x channels", "input 224x224x3")
+            self.missing("input", "gives the image's size and channels", "input 224x224x3")
             raw.append(("input", (224, 224, 3)))
         result, errors = _read_attributes(tuple(raw))
         for error in errors:
@@ -554,6 +632,9 @@ class _Elaboration:
         guess = did_you_mean(word.text, allowed)
         if guess:
             hint = f"did you mean `{guess}`?"
+        elif error["type"] == "image" and re.fullmatch(r"[0-9]{1,5}(x[0-9]{1,5})?", word.text):
+            height, _, width = word.text.partition("x")
+            hint = f"write `{height}x{width or height}x3`"
         self.error("E0403", f"{quoted(word.text)}: {says}", word, hint)
 
     def expect(self, item: Statement) -> Expect | None:
@@ -575,7 +656,10 @@ class _Elaboration:
         for error in errors.errors(include_url=False, include_input=False):
             self.bad_word(values[str(error["loc"][0])], error)
 
-    def published(self, item: Statement) -> Published:
+    def published(self, item: Statement, number: int) -> Published:
+        if number == MAX_STATEMENTS:
+            message = f"there are more than {MAX_STATEMENTS} `published` statements"
+            self.error("E0110", message, item.keyword)
         if item.value is not None:
             self.error("E0403", "`published` takes only `key=value`", item.value)
         elif not item.settings:
@@ -599,28 +683,39 @@ class _Elaboration:
                 self.error("E0403", message, word)
             return Published()
 
-    def variant(self, item: VariantTree, variants: list[Variant]) -> None:
+    def variant(self, item: VariantTree, variants: dict[str, Variant]) -> None:
         name = self.identifier(item.name, "a variant's name", first="a-z0-9")
-        if any(name == other.name for other in variants):
-            self.error("E0501", f"variant `{name}` stands a second time", item.name)
+        if name in variants:
+            message = f"variant {quoted(name)} stands a second time"
+            self.error("E0501", message, item.name, "give it another name")
+        if len(variants) == MAX_STATEMENTS:
+            self.error("E0110", f"there are more than {MAX_STATEMENTS} variants", item.name)
         pairs: dict[str, Any] = {}
         self.pairs("variant", item.settings, VARIANT_SETTINGS, pairs)
+        published: list[Published] = []
         for statement in item.statements:
             keyword = statement.keyword.text
             if keyword == "expect":
                 if "expect" in pairs:
-                    self.error("E0402", "`expect` stands a second time", statement.keyword)
+                    message = "`expect` stands a second time"
+                    self.error("E0402", message, statement.keyword, "keep one of them")
                 pairs["expect"] = self.expect(statement)
             elif keyword == "published":
-                pairs["published"] = (*pairs.get("published", ()), self.published(statement))
+                for setting in statement.settings:
+                    if setting.name in VARIANT_SETTINGS:
+                        message = f"`{setting.name}=` belongs to the variant, not to `published`"
+                        self.error("E0404", message, setting.key, "put it before `published`")
+                published.append(self.published(statement, len(published)))
             else:
-                hint = None
+                takes = ", ".join(f"{key}=" for key in VARIANT_SETTINGS)
+                hint = f"a variant takes {takes}, `expect` and `published`"
                 if keyword in VARIANT_SETTINGS and statement.value is not None:
-                    hint = f"write `{keyword}={statement.value.text}`"
+                    hint = f"write {quoted(f'{keyword}={statement.value.text}')}"
                 message = f"a variant has no statement `{keyword}`"
                 self.error("E0404", message, statement.keyword, hint)
         try:
-            variants.append(Variant.model_validate({"name": name, **pairs}))
+            read = Variant.model_validate({"name": name, **pairs, "published": published})
+            variants.setdefault(name, read)
         except ValidationError as errors:
             listed_errors = errors.errors(include_url=False, include_input=False)
             values = {setting.name: setting.value for setting in item.settings}
@@ -641,6 +736,9 @@ class _Elaboration:
         names: set[str] = set()
         for section in sections:
             kind = section.kind.text
+            blocks = tuple(self.blocks(section))
+            if kind not in order:
+                continue  # an unknown section, reported by the parser
             if order[kind] < order[reached]:
                 message = f"a {kind} cannot stand after the {reached}"
                 self.error("E0406", message, section.kind, "the order is stem, stages, head")
@@ -648,30 +746,36 @@ class _Elaboration:
                 self.error("E0406", f"a second {kind}", section.kind, f"join the two {kind}s")
             else:
                 reached = kind
-            blocks = tuple(self.blocks(section))
             found[kind].append(blocks)
             if kind == "stage":
                 name = self.identifier(section.name, "a stage's name") if section.name else None
                 shown = name or f"stage{len(stages) + 1}"
                 if shown in names:
-                    message = f"a second stage has the name `{shown}`"
-                    self.error("E0407", message, section.name or section.kind)
+                    message = f"a second stage has the name {quoted(shown)}"
+                    if name is None:
+                        message = f"this stage would be called `{shown}`, and another is"
+                    hint = "give it another name"
+                    self.error("E0407", message, section.name or section.kind, hint)
                 names.add(shown)
                 stages.append(Stage.model_construct(name=name, blocks=blocks))
-            elif section.name is not None:
+            elif section.name is not None and self._braced(section):
                 self.error("E0408", f"a {kind} has no name", section.name, "only stages have names")
         if not any(section.blocks for section in sections) and not self.diagnostics:
-            end = Span(self.document.source, 0, 0)
+            places = [item.kind for item in sections] + [Word("", "", 0)]
             hint = "write `stem { conv_k3_s22_o32 }` and go on"
-            self.error("E0306", "the file has no blocks", end, hint)
+            self.error("E0306", "the file has no blocks", places[0], hint)
         stem = found["stem"][0] if found["stem"] else ()
         head = found["head"][0] if found["head"] else ()
         return stem, tuple(stages), head
 
+    def _braced(self, section: Section) -> bool:
+        """Whether the brace is in the text, and not one that the parser thought up."""
+        return self.document.source.text.startswith("{", section.opened)
+
     def blocks(self, section: Section) -> Iterator[AnyBlock]:
         for word in section.blocks:
             if isinstance(word, Choice):
-                at = Span(self.document.source, word.start, word.start + 1)
+                at = Span(self.document.source, word.start, word.end)
                 message = "alternatives make a search space, and this must be one architecture"
                 self.error("E0107", message, at, "keep one of the blocks")
                 continue

@@ -17,13 +17,10 @@ from typing import Any, NamedTuple, Protocol, cast
 from lark import Lark, Token, Transformer, UnexpectedToken
 from lark.lexer import Lexer
 
-from archdsl.lang.diagnostics import Diagnostic, did_you_mean, quoted
+from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.source import SourceText
-from archdsl.lang.spec import SECTIONS, STATEMENTS
-from archdsl.limits import MAX_TEXT, MAX_WORD
-
-# After this many errors a text is not an architecture with slips in it but something else.
-_MAX_ERRORS = 100
+from archdsl.lang.spec import SECTIONS, STATEMENTS, VARIANT_SETTINGS
+from archdsl.limits import MAX_ERRORS, MAX_TEXT, MAX_WORD
 
 
 class Word(NamedTuple):
@@ -258,11 +255,10 @@ def parse_file(source: SourceText) -> Document:
     grammar = _grammar("arch.lark", "file")
     comments: list[Word] = []
     document_errors: list[Diagnostic] = []
-    errors = _FileErrors(source, document_errors)
     state = grammar.start()
+    errors = _FileErrors(source, document_errors, state)
     opened: Word | None = None
     last = Word("$END", "", 0)
-    skipping_after: Word | None = None
     for match in grammar.scan(source.text):
         kind = match.lastgroup
         if kind == "SPACE":
@@ -284,36 +280,24 @@ def parse_file(source: SourceText) -> Document:
         except UnexpectedToken:
             if errors.full:
                 break
-            if opened is not None and token.type in {"SECTION", "VARIANT", "KEYWORD"}:
-                # A section starts inside an open one: its brace was forgotten; close it.
-                try:
-                    state.feed_token(Word("RBRACE", "}", token.start))
-                    state.feed_token(token)
-                    errors.never_closed(opened)
-                    opened, last = None, token
-                    continue
-                except UnexpectedToken:
-                    pass
-            # The tokens after a bad one are skipped in silence until one fits again.
-            if skipping_after != last:
-                skipping_after = last
-                errors.unexpected(token, state.accepts())
-            continue
+            fed = errors.mend(token, last, opened)
+            if fed is None:
+                continue
+            token = fed
+            if token.type in _STARTS:
+                opened = None
         if token.type == "LBRACE":
             opened = token
         elif token.type == "RBRACE":
             opened = None
         last = token
     items: tuple[Item, ...] = ()
-    if not errors.full:
-        try:
-            items = state.feed_token(Word("$END", "", last.end))
-        except UnexpectedToken:
-            if opened is not None:
-                errors.never_closed(opened)
-            else:
-                errors.ends_early(last, state.accepts())
-    return Document(source, items or (), tuple(comments), document_errors)
+    if errors.full:
+        message = f"the text has {MAX_ERRORS} errors of syntax: the rest of it was not read"
+        errors.add("E0110", last, message)
+    else:
+        items = errors.end(last, opened)
+    return Document(source, items, tuple(comments), document_errors)
 
 
 # The words that the grammar only declares: the vocabulary stands in spec.py.
@@ -324,50 +308,182 @@ _RESERVED: Mapping[str, str] = {
 }
 
 
-class _FileErrors:
-    """Turns unexpected tokens into diagnostics; one for each run of skipped tokens."""
+# The tokens that begin an item.
+_STARTS = frozenset({"KEYWORD", "SECTION", "VARIANT"})
 
-    def __init__(self, source: SourceText, into: list[Diagnostic]) -> None:
+# What stands between an unknown word and its blocks: `body {`, `body NAME {`.
+_OPENS_SECTION = re.compile(r"\s*(?:[^\s{}()|=\"#]{1,80}\s*)?\{")
+
+
+class _FileErrors:
+    """Turns unexpected tokens into diagnostics, and brings the parser back on its way."""
+
+    def __init__(self, source: SourceText, into: list[Diagnostic], state: _Feed) -> None:
         self.source = source
         self.into = into
+        self.state = state
+        self.stuck_after: Word | None = None
+        """The last good token, where what follows it is being skipped."""
+        self.seen: set[str] = set()
+        self.seen_end = 0
 
     @property
     def full(self) -> bool:
-        return len(self.into) >= _MAX_ERRORS
+        return len(self.into) >= MAX_ERRORS
 
     def add(self, code: str, at: Word, message: str, help: str | None = None) -> None:
         span = self.source.span(at.start, at.end)
         self.into.append(Diagnostic(code, message, span, help))
 
-    def never_closed(self, brace: Word) -> None:
-        self.add("E0103", brace, "this brace is never closed", "add a `}` after the last block")
+    def mend(self, token: Word, last: Word, opened: Word | None) -> Word | None:
+        """Report a token that does not fit; the token that was taken in its place, if any.
 
-    def ends_early(self, last: Word, accepts: set[str]) -> None:
-        self.add("E0103", last, f"the text ends where {_expected(accepts)} should follow")
+        What follows a bad token is skipped in silence until a token fits again, or until a line
+        begins with another word that is no statement.
+        """
+        previous_end = max(last.end, self.seen_end)
+        self.seen_end = token.end
+        first_of_line = "\n" in self.source.text[previous_end : token.start]
+        again = self.stuck_after is last
+        if not again:
+            self.stuck_after = last
+            self.seen.clear()
+        kind = token.type
+        fits_nowhere = kind in self.seen or (again and kind not in _STARTS and kind != "RBRACE")
+        if fits_nowhere and not (first_of_line and kind in {"WORD", "SETTING"}):
+            return None
+        self.seen.add(kind)
+        accepts = self.state.accepts()
+        if fits_nowhere and "SECTION" not in accepts:
+            return None
+        if kind in _STARTS:
+            if opened is not None:
+                # A section starts inside an open one: its brace was forgotten.
+                self.never_closed(opened, before=token)
+                return self.take(token)
+            if "WORD" in accepts and self.names(token, last, first_of_line):
+                message = f"`{token.text}` is a word of the language and cannot be a name"
+                self.add("E0102", token, message)
+                return self.take(Word("WORD", token.text, token.start))
+            if "LBRACE" in accepts:
+                message = f"{quoted(last.text)} has no blocks: `{{ }}` should follow it"
+                self.add("E0103", last, message)
+                return self.take(token)
+        elif kind in {"WORD", "RBRACE"} and last.type == "WORD" and accepts == {"LBRACE"}:
+            self.add("E0103", last, "a `{` is missing: blocks stand in braces")
+            return self.take(token)
+        elif kind == "RBRACE" and accepts & {"VBAR", "RPAR"}:
+            self.unexpected(token, accepts)
+            return self.take(token)
+        elif kind == "WORD" and "SECTION" in accepts and self.opens_section(token):
+            guess = did_you_mean(token.text, [*SECTIONS, "variant"])
+            hint = f"did you mean `{guess}`?" if guess else "sections: stem, stage NAME, head"
+            self.add("E0104", token, f"unknown section {quoted(token.text)}", hint)
+            return self.take(Word("SECTION", token.text, token.start))
+        if not again or first_of_line or kind == "RBRACE":
+            after = last.type not in {"RBRACE", "$END"} and not first_of_line and not again
+            self.unexpected(token, accepts, after_value=after)
+        return None
 
-    def unexpected(self, token: Word, accepts: set[str]) -> None:
+    def names(self, token: Word, last: Word, first_of_line: bool) -> bool:
+        """Whether a word of the language stands where a name should."""
+        opens = self.source.text[token.end : token.end + 80].lstrip().startswith("{")
+        return last.type == "VARIANT" or (opens and not first_of_line)
+
+    def opens_section(self, token: Word) -> bool:
+        return _OPENS_SECTION.match(self.source.text, token.end) is not None
+
+    def take(self, token: Word) -> Word:
+        """Feed a token, and before it those that must stand between."""
+        for _ in range(8):
+            accepts = self.state.accepts()
+            if token.type in accepts:
+                break
+            lacking = next(kind for kind in _CLOSING if kind in accepts)
+            self.state.feed_token(Word(lacking, _CLOSING[lacking], token.start))
+        self.state.feed_token(token)
+        return token
+
+    def end(self, last: Word, opened: Word | None) -> tuple[Item, ...]:
+        """The items of the text; what is open at its end is reported and closed."""
+        end = Word("$END", "", last.end)
+        try:
+            items: tuple[Item, ...] = self.state.feed_token(end)
+            return items
+        except UnexpectedToken:
+            accepts = self.state.accepts()
+        if opened is not None:
+            self.never_closed(opened)
+        else:
+            message = f"the text ends where {_expected(accepts)} should follow"
+            self.add("E0103", last, message)
+        while "$END" not in accepts:
+            lacking = next(kind for kind in _CLOSING if kind in accepts)
+            self.state.feed_token(Word(lacking, _CLOSING[lacking], last.end))
+            accepts = self.state.accepts()
+        items = self.state.feed_token(end)
+        return items
+
+    def never_closed(self, brace: Word, before: Word | None = None) -> None:
+        hint = "add a `}` after the last block"
+        if before is not None:
+            line, _ = self.source.position(before.start)
+            hint = f"write a `}}` before `{before.text}` in line {line}"
+        self.add("E0103", brace, "this brace is never closed", hint)
+
+    def unexpected(self, token: Word, accepts: set[str], *, after_value: bool = False) -> None:
         shown = quoted(token.text)
+        top = "SECTION" in accepts
         if token.text == '"':
             self.add("E0105", token, "this text has no closing quote on its line")
         elif token.text == "=":
             self.add("E0405", token, "a value is missing after `=`")
         elif token.type == "UNEXPECTED":
             self.add("E0101", token, f"{shown} has no meaning here")
+        elif token.text.startswith(("//", "/*", ";", "--")):
+            self.add("E0102", token, f"unexpected {shown}", "a comment starts with `#`")
+        elif token.type in {"WORD", "STRING"} and top and after_value:
+            message = f"unexpected {shown} after a statement's value"
+            self.add("E0102", token, message, "a value is one word, or a text in quotes")
         elif token.type in {"WORD", "SETTING"} and "KEYWORD" in accepts:
-            name = token.text.partition("=")[0].rstrip()
-            known = [*STATEMENTS, *SECTIONS, "variant"]
-            guess = did_you_mean(name, known)
-            if name in {"skip", "pool", "fc"} or "_" in name:
-                hint: str | None = "blocks stand inside `stem { }`, `stage NAME { }` or `head { }`"
-            else:
-                hint = f"did you mean `{guess}`?" if guess else f"known: {', '.join(known)}"
-            self.add("E0104", token, f"unknown statement {quoted(name)}", hint)
-        elif token.type in {"KEYWORD", "SECTION", "VARIANT"}:
-            message = f"{shown} is a word of the language; {_expected(accepts)} should stand here"
-            self.add("E0102", token, message)
+            self.unknown_statement(token, top)
+        elif token.type == "RBRACE" and top:
+            self.add("E0102", token, "this `}` closes nothing", "leave it out")
+        elif token.type == "VBAR":
+            self.add("E0102", token, "unexpected `|`", "alternatives stand in `( a | b )`")
         else:
             self.add("E0102", token, f"unexpected {shown}; {_expected(accepts)} should stand here")
 
+    def unknown_statement(self, token: Word, top: bool) -> None:
+        name, equals, value = token.text.partition("=")
+        name = name.rstrip()
+        known = [*STATEMENTS, *SECTIONS, "variant"]
+        if not top:
+            known = [f"{key}=" for key in VARIANT_SETTINGS] + ["expect", "published"]
+        guess = did_you_mean(name, known)
+        hint: str | None
+        if top and equals and name in SECTIONS:
+            self.add("E0102", token, f"`{name}` is a section: `{{ }}` should follow it")
+            return
+        if top and equals and name in STATEMENTS:
+            message, hint = without_equals(name, value.strip())
+            self.add("E0102", token, message, hint)
+            return
+        if top and (name in {"skip", "pool", "fc"} or "_" in name):
+            hint = "blocks stand inside `stem { }`, `stage NAME { }` or `head { }`"
+        else:
+            hint = f"did you mean `{guess}`?" if guess else f"known: {', '.join(known)}"
+        self.add("E0104", token, f"unknown statement {quoted(name)}", hint)
+
+
+def without_equals(statement: str, value: str) -> tuple[str, str]:
+    """What to say of `act=relu`, and its repair."""
+    message = f"`{statement}` is a statement: its value follows it without a `=`"
+    return message, f"write {quoted(f'{statement} {value}')}"
+
+
+# What closes an unfinished construct, in the order in which it is tried.
+_CLOSING = {"RBRACE": "}", "RPAR": ")", "VBAR": "|", "LBRACE": "{", "WORD": "skip"}
 
 _TERMINAL_NAMES = {
     "WORD": "a word",
@@ -387,7 +503,7 @@ _TERMINAL_NAMES = {
 
 def _expected(accepts: set[str]) -> str:
     names = [name for terminal, name in _TERMINAL_NAMES.items() if terminal in accepts]
-    return " or ".join(names) or "nothing"
+    return listed(names) or "nothing"
 
 
 def parse_block(text: str) -> tuple[list[Part], list[tuple[int, int, str]]]:
