@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from archdsl.compiler import Arch
 from archdsl.ir.lower import rounded
-from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order
+from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, quoted
 from archdsl.lang.elaborate import Elaborated, Origins, elaborate
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import Attributes, Block, Published, Width
 from archdsl.lang.syntax import parse_file
+from archdsl.limits import MAX_BLOCKS
+
+_MAX_PROVED = 4 * MAX_BLOCKS
+"""Blocks of the text that are proved in all, those of each variant counted."""
 
 _UNITS = {"k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "g": Decimal(10) ** 9}
 
@@ -36,14 +41,23 @@ def check(
     overridden = any(value is not None for value in (width, input, classes))
     names = [variant] if variant or overridden else [None, *(v.name for v in spec.variants)]
     found = list(diagnostics)
-    try:
-        for name in names:
+    blocks = 0
+    for name in names:
+        try:
             arch = Arch(spec, origins, variant=name, width=width, input=input, classes=classes)
-            if not overridden:
-                found += prove_expect(arch)
-                found += prove_published(arch)
-    except ArchError as error:
-        found += _named(error, name)
+        except ArchError as error:
+            found += _named(error, name)
+            if name is None:
+                break  # the variants have these errors too
+            continue
+        if not overridden:
+            found += prove_expect(arch)
+            found += prove_published(arch)
+        blocks += len(arch.placed)
+        if blocks > _MAX_PROVED:
+            message = f"the variants have more than {_MAX_PROVED:,} blocks in all"
+            found.append(Diagnostic("E0110", message, origins.variant(name)))
+            break
     found += _tacit(elaborated)
     return in_order(found)
 
@@ -51,8 +65,9 @@ def check(
 def _named(error: ArchError, variant: str | None) -> Iterator[Diagnostic]:
     """The errors of a variant, said to be such."""
     for d in error.diagnostics:
-        message = f"{d.message} (in variant `{variant}`)" if variant else d.message
-        yield Diagnostic(d.code, message, d.span, d.help)
+        # Only what stands in the text is the variant's: it may be that there is none.
+        said = f"{d.message} (in variant `{variant}`)" if variant and d.span else d.message
+        yield replace(d, message=said)
 
 
 def prove_expect(arch: Arch) -> Iterator[Diagnostic]:
@@ -84,7 +99,7 @@ def prove_published(arch: Arch) -> Iterator[Diagnostic]:
 
 
 def _whose(published: Published) -> str | None:
-    return f"the figure is from {published.source}" if published.source else None
+    return f"the figure is from {quoted(published.source, 80)}" if published.source else None
 
 
 def _rounds_to(counted: int, printed: str) -> bool:

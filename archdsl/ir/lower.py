@@ -94,6 +94,13 @@ def lower(block: Block, shape: Shape, attributes: Attributes, *, first: bool = T
     Raises:
         LoweringError: the block does not fit its input.
     """
+    if len(shape) != 3 and not isinstance(block, _ON_VECTORS):
+        raise LoweringError(
+            "E0307",
+            None,
+            f"a block of kind `{block.kind}` needs a feature map, and `fc` has left a vector",
+            "put it before the first `fc`",
+        )
     stride = getattr(block, "stride", (1, 1)) if first else (1, 1)
     builder = _Builder(shape, attributes, stride)
     _LOWERINGS[type(block)](builder, block)
@@ -251,6 +258,15 @@ def _inverted_residual(b: _Builder, block: InvertedResidual) -> None:
 def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
     out = b.out(block.out_channels)
     if not b.expands(block):
+        for field, value in (("se", block.se), ("group_size", block.group_size)):
+            if value:
+                raise LoweringError(
+                    "E0210",
+                    field,
+                    f"an expanded width of {b.channels}, the input's, leaves a 1x1 convolution: "
+                    f"there is nothing for `{'se' if field == 'se' else 'g'}`",
+                    "leave it out, or expand to another width",
+                )
         # As the official code has it: neither expansion nor activation are left.
         b.conv_norm("project", out, stride=b.stride)
         b.residual(block.residual)
@@ -263,8 +279,8 @@ def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
             raise LoweringError(
                 "E0305",
                 "group_size",
-                f"groups of {block.group_size} do not fit: the convolution has {b.channels} "
-                f"channels before and {expanded} behind it",
+                f"groups of {block.group_size} do not fit: the convolution takes {b.channels} "
+                f"channels and gives {expanded}",
                 "the group size must divide the expanded width, and the groups the input's",
             )
     b.conv_norm("expand", expanded, block.kernel, stride=b.stride, groups=groups)
@@ -389,6 +405,9 @@ def _dropout(b: _Builder, block: DropoutSpec) -> None:
 def _skip(b: _Builder, block: Skip) -> None:
     """A block that does nothing has no operators."""
 
+
+# The kinds that do not need a feature map.
+_ON_VECTORS = (Classifier, DropoutSpec, Skip)
 
 _LOWERINGS: dict[type[Block], Callable[[_Builder, Any], None]] = {
     InvertedResidual: _inverted_residual,

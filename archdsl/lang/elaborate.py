@@ -374,6 +374,13 @@ class Origins:
         place = decode(word.text).places.get(name or "")
         return self.span(word).part(*place) if place else self.span(word)
 
+    def variant(self, name: str | None) -> Span | None:
+        """The span of a variant's name."""
+        for item in self.document.items:
+            if type(item) is VariantTree and item.name.text == name:
+                return self.span(item.name)
+        return None
+
     def statements(self, keyword: str, variant: str | None = None) -> list[Statement]:
         """The statements `keyword` of the file, or of one of its variants."""
         return self._statements.get((variant, keyword), [])
