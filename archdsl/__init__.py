@@ -5,15 +5,19 @@
 9715512
 """
 
-from archdsl.backend import Artifact, BackendError, compile
-from archdsl.check import check
-from archdsl.compiler import Arch, parse
-from archdsl.coster import Coster, block
-from archdsl.lang.diagnostics import ArchError, Diagnostic
-from archdsl.lang.dialects.json import json_schema
-from archdsl.library import load
-from archdsl.passes.cost import Cost
-from archdsl.roofline.model import Device
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archdsl.backend import Artifact, BackendError, compile
+    from archdsl.check import check
+    from archdsl.compiler import Arch, parse
+    from archdsl.coster import BlockString, Coster, block
+    from archdsl.lang.diagnostics import ArchError, Diagnostic
+    from archdsl.lang.dialects.json import json_schema
+    from archdsl.library import load
+    from archdsl.passes.cost import Cost
+    from archdsl.roofline.model import Device
 
 __version__ = "0.1.0"
 
@@ -22,6 +26,7 @@ __all__ = [
     "ArchError",
     "Artifact",
     "BackendError",
+    "BlockString",
     "Cost",
     "Coster",
     "Device",
@@ -33,3 +38,31 @@ __all__ = [
     "load",
     "parse",
 ]
+
+# Where each public name lives. Modules are imported when a name is first asked for, so that the
+# command line starts with what its command needs.
+_HOMES = {
+    "archdsl.backend": ("Artifact", "BackendError", "compile"),
+    "archdsl.check": ("check",),
+    "archdsl.compiler": ("Arch", "parse"),
+    "archdsl.coster": ("BlockString", "Coster", "block"),
+    "archdsl.lang.diagnostics": ("ArchError", "Diagnostic"),
+    "archdsl.lang.dialects.json": ("json_schema",),
+    "archdsl.library": ("load",),
+    "archdsl.passes.cost": ("Cost",),
+    "archdsl.roofline.model": ("Device",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(module), name)
+            # `archdsl.check` is a module too: from now on the name is the function.
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'archdsl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -489,15 +489,20 @@ class Attributes(_Spec):
 
     input: Image = Field(description="image: height x width x channels")
     act: ActivationName = Field("relu", description="default activation")
-    norm: Norm = Field(Norm.model_construct(), description="normalisation: `batch`, `eps`, `momentum`")
+    norm: Norm = Field(
+        Norm.model_construct(), description="normalisation: `batch`, `eps`, `momentum`"
+    )
     pad: Literal["same", "symmetric"] = Field(
         "same", description="`same` (TensorFlow) or `symmetric` (PyTorch)"
     )
-    round: Rounding = Field(Rounding.model_construct(), description="channel rounding: divisor, `min`, `limit`")
+    round: Rounding = Field(
+        Rounding.model_construct(), description="channel rounding: divisor, `min`, `limit`"
+    )
     width: Scale = Field(1.0, description="width multiplier")
     depth: Scale = Field(1.0, description="multiplies the repeats of stages, rounded up")
     se: SqueezeExcite = Field(
-        SqueezeExcite.model_construct(), description="squeeze-and-excitation: `from`, `round`, `act`, `gate`"
+        SqueezeExcite.model_construct(),
+        description="squeeze-and-excitation: `from`, `round`, `act`, `gate`",
     )
     layer_scale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0, description="initial layer scale of uib, mqa and mha blocks, 0 for none"
