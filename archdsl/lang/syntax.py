@@ -243,7 +243,9 @@ def _grammar(name: str, start: str) -> _Grammar:
     terminals = [t for t in parser.terminals if t.pattern is not None]
     terminals.sort(key=lambda t: (-t.priority, -len(t.pattern.value)))
     groups = [f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in terminals]
-    scan = re.compile("|".join([*groups, r"(?P<UNEXPECTED>.)"]), re.DOTALL).finditer
+    # A quote that is not closed takes the rest of its line.
+    groups.append(r'(?P<UNEXPECTED>"[^\n]*|.)')
+    scan = re.compile("|".join(groups), re.DOTALL).finditer
     return _Grammar(cast(Callable[[], _Feed], parser.parse_interactive), scan)
 
 
@@ -271,6 +273,9 @@ def parse_file(source: SourceText) -> Document:
                 token = Word(kind, text, token.start)
             elif len(text) > MAX_WORD:
                 errors.add("E0110", token, f"this word is longer than {MAX_WORD:,} characters")
+                continue
+            if source.text.startswith("=", match.end()):
+                last = errors.no_value(token, last)
                 continue
         elif kind == "COMMENT":
             comments.append(token)
@@ -335,6 +340,36 @@ class _FileErrors:
         span = self.source.span(at.start, at.end)
         self.into.append(Diagnostic(code, message, span, help))
 
+    def no_value(self, key: Word, last: Word) -> Word:
+        """Report `key=` without a value; the last token that was taken.
+
+        What else stands there is skipped in silence.
+        """
+        if not self.misused_equals(key.end):
+            at = Word("", f"{key.text}=", key.start)
+            self.add("E0405", at, "a value is missing after `=`")
+        elif self.into[-1].code == "E0105" and "SETTING" in self.state.accepts():
+            last = self.take(Word("SETTING", f'{key.text}=""', key.start))
+        self.stuck_after = last
+        self.seen = {"UNEXPECTED"}
+        return last
+
+    def misused_equals(self, start: int) -> bool:
+        """Report a `=` that something but a value follows."""
+        behind = self.source.text[start + 1 : start + MAX_WORD].lstrip(" \t")
+        if behind.startswith('"'):
+            quote = self.source.text.index('"', start)
+            self.unclosed(Word("", behind.partition("\n")[0], quote))
+        elif behind.startswith("="):
+            self.add("E0102", Word("", "==", start), "unexpected `==`", "write `key=value`")
+        else:
+            return False
+        return True
+
+    def unclosed(self, text: Word) -> None:
+        at = Word("", text.text.rstrip(), text.start)
+        self.add("E0105", at, "this text has no closing quote on its line")
+
     def mend(self, token: Word, last: Word, opened: Word | None) -> Word | None:
         """Report a token that does not fit; the token that was taken in its place, if any.
 
@@ -380,6 +415,9 @@ class _FileErrors:
             hint = f"did you mean `{guess}`?" if guess else "sections: stem, stage NAME, head"
             self.add("E0104", token, f"unknown section {quoted(token.text)}", hint)
             return self.take(Word("SECTION", token.text, token.start))
+        elif kind == "UNEXPECTED" and token.text != "=" and "STRING" in accepts:
+            self.unclosed(token)
+            return self.take(Word("STRING", f'{token.text}"', token.start))
         if not again or first_of_line or kind == "RBRACE":
             after = last.type not in {"RBRACE", "$END"} and not first_of_line and not again
             self.unexpected(token, accepts, after_value=after)
@@ -434,12 +472,11 @@ class _FileErrors:
     def unexpected(self, token: Word, accepts: set[str], *, after_value: bool = False) -> None:
         shown = quoted(token.text)
         top = "SECTION" in accepts
-        if token.text == '"':
-            self.add("E0105", token, "this text has no closing quote on its line")
-        elif token.text == "=":
-            self.add("E0405", token, "a value is missing after `=`")
-        elif token.type == "UNEXPECTED":
-            self.add("E0101", token, f"{shown} has no meaning here")
+        if token.type == "UNEXPECTED":
+            if token.text != "=":
+                self.unclosed(token)
+            elif not self.misused_equals(token.start):
+                self.add("E0102", token, "unexpected `=`", "a setting is written `key=value`")
         elif token.text.startswith(("//", "/*", ";", "--")):
             self.add("E0102", token, f"unexpected {shown}", "a comment starts with `#`")
         elif token.type in {"WORD", "STRING"} and top and after_value:
@@ -449,6 +486,8 @@ class _FileErrors:
             self.unknown_statement(token, top)
         elif token.type == "RBRACE" and top:
             self.add("E0102", token, "this `}` closes nothing", "leave it out")
+        elif token.type == "STRING" and "LPAR" in accepts:
+            self.add("E0102", token, f"unexpected {shown}", "blocks stand without quotes")
         elif token.type == "VBAR":
             self.add("E0102", token, "unexpected `|`", "alternatives stand in `( a | b )`")
         else:
