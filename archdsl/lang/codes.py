@@ -1,0 +1,834 @@
+"""What every error and warning code means, as `archdsl explain` and docs/errors.md show it.
+
+Each code has a smallest text that gives it and the same text mended; a test proves both. The
+texts are `.arch` files, but those of E0601 and E0602 are JSON, E0106 is given by its text saved
+as Latin-1, E0502 by asking for `--variant 140`, and E0702 by compiling to PyTorch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """An error (E) or a warning (W): what it is called, why the rule exists, how to mend it."""
+
+    code: str
+    title: str
+    explanation: str
+    example: str
+    repaired: str
+
+
+def _codes(*codes: Code) -> dict[str, Code]:
+    return {code.code: code for code in codes}
+
+
+CODES: dict[str, Code] = _codes(
+    # ------------------------------------------------------------------------- E01: the text
+    Code(
+        "E0102",
+        "a word or a sign that does not fit here",
+        "A file is made of statements (`act relu`), sections (`stem { ... }`) and variants. A "
+        "statement has one value, which is a word or a text in quotes, and settings written "
+        "`key=value`; the words of the language cannot be names. What does not fit is skipped, "
+        "and the rest of the file is read.",
+        """\
+arch net
+source MobileNetV2 paper
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+source "MobileNetV2 paper"
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0103",
+        "a brace is missing",
+        "The blocks of a section stand in braces, and a section ends where its brace closes: "
+        "white space and line ends mean nothing. Where a section begins inside another one, the "
+        "first was not closed.",
+        """\
+arch net
+input 224x224x3
+stem {
+  conv_k3_s22_o32
+stage c1 {
+  k3_e1_o16
+}
+""",
+        """\
+arch net
+input 224x224x3
+stem {
+  conv_k3_s22_o32
+}
+stage c1 {
+  k3_e1_o16
+}
+""",
+    ),
+    Code(
+        "E0104",
+        "an unknown statement or section",
+        "A file says its attributes with statements (`input`, `act`, `norm`, `pad`, `round` and "
+        "so on) and its layers in three kinds of section: `stem`, `stage` and `head`. An unknown "
+        "word is an error rather than passed over, for a misspelt `round` would change the "
+        "network in silence.",
+        """\
+arch net
+input 224x224x3
+activation relu6
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+act relu6
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0105",
+        "a text without its closing quote",
+        'A text in quotes ends on the line it begins on. It cannot hold a `"`.',
+        """\
+arch net
+source "arXiv:1801.04381, Table 2
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+source "arXiv:1801.04381, Table 2"
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0106",
+        "the file is not UTF-8",
+        "Files are UTF-8, on every machine. This error comes from a file that an editor saved in "
+        "another encoding, or that is no text at all. The example gives it when it is saved as "
+        "Latin-1; saved as UTF-8 it is right.",
+        """\
+arch net  # un réseau
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net  # un réseau
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0107",
+        "a choice, where one architecture is wanted",
+        "`k{3,5}` and `( a | b )` leave something open: the file is a search space, as MnasNet "
+        "and MobileNetV3 were searched for in one. Parameters can be counted, and code can be "
+        "written, for one architecture only.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k{3,5}_e6_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_e6_o16 }
+""",
+    ),
+    Code(
+        "E0110",
+        "beyond a limit",
+        "Texts, words, blocks and errors are limited, far above any network of this family, so "
+        "that no text can take a machine's memory or time. The deepest MobileNets have about "
+        "fifty blocks; the limit is 4,096, with repeats counted.",
+        """\
+arch net
+input 224x224x3
+stage c1 { r1000_k3_e6_o16 r1000_k3_e6_o16 r1000_k3_e6_o16 r1000_k3_e6_o16 r1000_k3_e6_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stage c1 { r10_k3_e6_o16 r10_k3_e6_o16 r10_k3_e6_o16 r10_k3_e6_o16 r10_k3_e6_o16 }
+""",
+    ),
+    # ----------------------------------------------------------------------- E02: block strings
+    Code(
+        "E0201",
+        "an unknown kind of block",
+        "A block string begins with its kind: `ir` (inverted residual), `fused`, `uib`, `sep`, "
+        "`mqa`, `mha`, `conv`, `dw`, `pool`, `fc`, `dropout` or `skip`. Without a kind it is "
+        "`ir`, so that MnasNet's own strings are valid as they are.",
+        """\
+arch net
+input 224x224x3
+stem { conf_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0202",
+        "an unknown field",
+        "After its kind a block string holds fields, joined by `_`: a letter with a value (`k3`, "
+        "`se0.25`), or a flag (`noskip`). No kind of block has the field that stands here.",
+        """\
+arch net
+input 224x224x3
+se from=input
+stage c1 { k5_s22_e6_o40_sse0.25 }
+""",
+        """\
+arch net
+input 224x224x3
+se from=input
+stage c1 { k5_s22_e6_o40_se0.25 }
+""",
+    ),
+    Code(
+        "E0203",
+        "`i` is not the width of what comes in",
+        "A block's input channels are the previous block's output channels, so `i` is never "
+        "needed. MnasNet's strings state it all the same; where it is stated it is proved, "
+        "which finds a block that was moved or left out. It is compared with the width as it is "
+        "written, before the width multiplier.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_e6_i40_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_e6_i32_o16 }
+""",
+    ),
+    Code(
+        "E0204",
+        "a field that stands twice",
+        "Each field of a block may stand once, in any order; a later one does not win. Two activations "
+        "are two values of one field.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_k5_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0205",
+        "a field of another kind of block",
+        "Each kind has its own fields. A `conv` is not squeezed, a `sep` does not expand, and a "
+        "`uib` has no `k`, since it has two depthwise kernels: `s` at the start and `m` in the "
+        "middle.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { uib_k3_e4_o48 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { uib_m3_e4_o48 }
+""",
+    ),
+    Code(
+        "E0206",
+        "a field is missing",
+        "Most fields have a default. Attention has none for its heads (`h`) and their width "
+        "(`d`), nor dropout for its rate (`p`): there is no value that most networks use.",
+        """\
+arch net
+input 16x16x160
+stage c4 { mqa_h4_kv2 }
+""",
+        """\
+arch net
+input 16x16x160
+stage c4 { mqa_h4_d64_kv2 }
+""",
+    ),
+    Code(
+        "E0207",
+        "a value that the field cannot have",
+        "Kernels, strides, widths and repeats are whole numbers from 1, expansion ratios are "
+        "more than 0, a squeeze-and-excitation ratio lies between 0 and 1. `o` may have a mark: "
+        "`o1280!` is not scaled by the width multiplier, `o1280+` never below its value.",
+        """\
+arch net
+input 224x224x3
+se from=input
+stage c1 { k3_s22_e6_o40_se4 }
+""",
+        """\
+arch net
+input 224x224x3
+se from=input
+stage c1 { k3_s22_e6_o40_se0.25 }
+""",
+    ),
+    Code(
+        "E0208",
+        "`s` is not the stride of a `uib`",
+        "In MobileNetV4's universal inverted bottleneck `s` is the kernel of the start depthwise "
+        "convolution, as `m` is that of the middle one. Its stride is `st`, which may be written "
+        "for the stride of every other kind too.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c2 { uib_s22_m3_e4_o48 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c2 { uib_st22_m3_e4_o48 }
+""",
+    ),
+    Code(
+        "E0209",
+        "an even kernel",
+        "Kernels are odd in all MobileNets: 3, 5, sometimes 7. An even one has no middle, so its "
+        "output would lie half a pixel beside its input, and no residual would fit.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k4_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0210",
+        "fields that exclude each other",
+        "`e` gives the expanded width as a ratio, `x` gives it itself: a block has one of them. "
+        "A fused block that does not expand is a 1x1 convolution, as the official code has it: "
+        "it has no expanded map to squeeze or to group.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_e6_x184_o48 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_x184_o48 }
+""",
+    ),
+    Code(
+        "E0211",
+        "attention without heads",
+        "Attention compares queries with keys in `h` heads of `d` channels each. With no heads "
+        "there is nothing to compare.",
+        """\
+arch net
+input 16x16x160
+stage c4 { mqa_h0_d64 }
+""",
+        """\
+arch net
+input 16x16x160
+stage c4 { mqa_h4_d64 }
+""",
+    ),
+    Code(
+        "E0212",
+        "a block string that cannot be read",
+        "A block string is fields joined by one `_` each, such as `r3_k5_s22_e6_o80_se0.25`: "
+        "letters, and digits after them. Blocks are parted by spaces or line ends.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32, conv_k1_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 conv_k1_o16 }
+""",
+    ),
+    Code(
+        "E0213",
+        "the kind stands after a field",
+        "The fields may stand in any order, but the kind comes first: it says what the letters "
+        "mean.",
+        """\
+arch net
+input 224x224x3
+stem { k3_s22_o32_conv }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    # ----------------------------------------------------------------------- E03: the network
+    Code(
+        "E0301",
+        "the image is too small",
+        "Each stride of 2 halves the map. Where fewer pixels are left than a stride steps over, "
+        "the network has more strides than its image can take.",
+        """\
+arch net
+input 2x2x3
+stem { conv_k3_s22_o16 conv_k3_s22_o16 }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 conv_k3_s22_o16 }
+""",
+    ),
+    Code(
+        "E0302",
+        "a linear layer on a feature map",
+        "`fc` weighs a vector of features. In every MobileNet the map is averaged first, by "
+        "`pool`, so that the number of weights does not depend on the image's size.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+head { fc }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+head { pool fc }
+""",
+    ),
+    Code(
+        "E0303",
+        "a depthwise convolution that changes the width",
+        "A depthwise convolution filters each channel by itself, so it gives as many as it "
+        "takes. What mixes channels is the 1x1 convolution that follows: the two together are "
+        "MobileNetV1's `sep`.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 dw_k3_o64 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 sep_k3_o64 }
+""",
+    ),
+    Code(
+        "E0304",
+        "a stride and nothing to carry it",
+        "In a `uib` a depthwise convolution takes the stride: the middle one, or the start one "
+        "where there is no middle one. The block with neither is a feed-forward network of 1x1 "
+        "convolutions, which keeps the map's size.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c2 { uib_st22_e4_o48 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c2 { uib_m3_st22_e4_o48 }
+""",
+    ),
+    Code(
+        "E0305",
+        "groups that do not fit",
+        "With `g64` the expansion convolution of a fused block works in groups of 64 output "
+        "channels (EdgeTPU-V2). The expanded width must be a multiple of 64, and the input's "
+        "channels must part into as many equal groups.",
+        """\
+arch net
+input 56x56x48
+stage c2 { fused_k3_e6_g64_o48 }
+""",
+        """\
+arch net
+input 56x56x48
+stage c2 { fused_k3_e8_g64_o48 }
+""",
+    ),
+    Code(
+        "E0306",
+        "the file has no blocks",
+        "An architecture is its blocks; they stand in `stem`, `stage` and `head`.",
+        """\
+arch net
+input 224x224x3
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0307",
+        "a block for feature maps after `fc`",
+        "`fc` leaves a vector, which has neither height nor width: no convolution, no pooling "
+        "and no attention can follow it. MobileNetV3 and V4 widen their features after `pool` "
+        "with a 1x1 convolution, which goes before `fc`.",
+        """\
+arch net
+input 224x224x3
+head { pool fc_o10 conv_k1_o1280 }
+""",
+        """\
+arch net
+input 224x224x3
+head { pool conv_k1_o1280 fc_o10 }
+""",
+    ),
+    # ----------------------------------------------------------------- E04: statements and names
+    Code(
+        "E0401",
+        "a statement that no file can do without",
+        "Every file says the architecture's name (`arch`) and the size of its image (`input`); "
+        "all else has a default. The size has none, since MACs and memory depend on it.",
+        """\
+arch net
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0402",
+        "a statement that stands twice",
+        "Each statement holds for the whole file, wherever it stands; a later one does not win. Only "
+        "`published` may stand more than once, once for each source.",
+        """\
+arch net
+input 224x224x3
+act relu
+act relu6
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+act relu6
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0403",
+        "a value that the statement cannot have",
+        "The message says which values there are. An image is height x width x channels, as in "
+        "`224x224x3`.",
+        """\
+arch net
+input 224x224
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0404",
+        "an unknown key",
+        "Each statement has its own keys, and a misspelt one would change the network in "
+        "silence. Only `published` takes any key, for facts that nobody can compute (`top1=75.2`).",
+        """\
+arch net
+input 224x224x3
+norm batch epsilon=1e-5
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+norm batch eps=1e-5
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0405",
+        "a value is missing",
+        "A statement without its value says nothing. To have the default, leave the statement out.",
+        """\
+arch net
+input 224x224x3
+act
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+act relu
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0406",
+        "sections in another order than the data's",
+        "A picture goes through the stem, then the stages in the order in which they stand, then "
+        "the head. A file has at most one stem and one head.",
+        """\
+arch net
+input 224x224x3
+head { pool fc }
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+head { pool fc }
+""",
+    ),
+    Code(
+        "E0407",
+        "two stages of one name",
+        "A stage's name names its output, which a detector or a segmentation head takes as a "
+        "feature map, and it is part of the names of its weights. A stage without a name is "
+        "called `stage1`, `stage2` and so on, by its position.",
+        """\
+arch net
+input 224x224x3
+stage c2 { k3_s22_o16 }
+stage c2 { k3_s22_o24 }
+""",
+        """\
+arch net
+input 224x224x3
+stage c2 { k3_s22_o16 }
+stage c3 { k3_s22_o24 }
+""",
+    ),
+    Code(
+        "E0408",
+        "not a name",
+        "Names become file names, Python classes and keys of weight files, so they are made of "
+        "small letters, digits and `_`. Only stages have names; there is one stem and one head.",
+        """\
+arch MobileNet-V2
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch mobilenet_v2
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0409",
+        "a key that stands twice",
+        "Each key may stand once in a statement; a later one does not win.",
+        """\
+arch net
+input 224x224x3
+norm batch eps=1e-3 eps=1e-5
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 224x224x3
+norm batch eps=1e-5
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0412",
+        "`expect` does not hold",
+        "`expect` states exact figures, and a change of the network that nobody meant shows at "
+        "once. Parameters are the trainable ones; MACs are those of convolutions, linear layers "
+        "and attention, for the file's own image and classes.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+expect params=992
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+expect params=928
+""",
+    ),
+    # --------------------------------------------------------------------------- E05: variants
+    Code(
+        "E0501",
+        "two variants of one name",
+        "A variant is asked for by its name: `--variant 075`, or `net_075` from anywhere.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+variant 075 { width=0.75 }
+variant 075 { width=0.5 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+variant 075 { width=0.75 }
+variant 050 { width=0.5 }
+""",
+    ),
+    Code(
+        "E0502",
+        "no such variant",
+        "`--variant NAME` takes a variant that the file has. Any other width, image or number of "
+        "classes can be had without one: `--width 1.4`, `--input 192x192x3`, `--classes 10`. The "
+        "example gives this error with `--variant 140`.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+variant 075 { width=0.75 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+variant 075 { width=0.75 }
+variant 140 { width=1.4 }
+""",
+    ),
+    # ------------------------------------------------------------------------------- E06: JSON
+    Code(
+        "E0601",
+        "not JSON",
+        "An architecture as JSON is read strictly: no comments, no trailing commas, no NaN, and "
+        "no key twice in one object, since readers differ in which one they take.",
+        """\
+{"name": "net", "attributes": {"input": [224, 224, 3]},
+ "stem": [{"kind": "conv", "out_channels": 32},]}
+""",
+        """\
+{"name": "net", "attributes": {"input": [224, 224, 3]},
+ "stem": [{"kind": "conv", "out_channels": 32}]}
+""",
+    ),
+    Code(
+        "E0602",
+        "JSON, but not an architecture",
+        "The JSON form of an architecture has the same fields as a file, under whole names: "
+        "`out_channels` is `o`. `archdsl schema` prints its JSON Schema.",
+        """\
+{"name": "net", "attributes": {"input": [224, 224, 3]},
+ "stem": [{"kind": "conv", "kernel_size": 3, "out_channels": 32}]}
+""",
+        """\
+{"name": "net", "attributes": {"input": [224, 224, 3]},
+ "stem": [{"kind": "conv", "kernel": 3, "out_channels": 32}]}
+""",
+    ),
+    # --------------------------------------------------------------------------- E07: backends
+    Code(
+        "E0702",
+        "the PyTorch module cannot have this stage name",
+        "In the emitted module a stage's name is an attribute and a part of the keys of its "
+        "weights. Some names are taken: `pop` is a method of the `torch.nn.ModuleDict` that "
+        "holds the stages, and Python keeps words such as `pass` for itself.",
+        """\
+arch net
+input 224x224x3
+stage pop { k3_s22_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stage c1 { k3_s22_o16 }
+""",
+    ),
+    # ------------------------------------------------------------------------------- warnings
+    Code(
+        "W0501",
+        "a published figure that the network does not have",
+        "Papers print rounded figures, and some of them are wrong or count otherwise: MACs as "
+        "two operations each, parameters without batch norms, a network that is not the "
+        "released one. A figure that exact counting does not round to is worth a look, but it is "
+        "no fault of the text: it is a warning, not an error.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+published params=1.2K source="arXiv:0000.00000, Table 1"
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+published params=0.9K source="arXiv:0000.00000, Table 1"
+""",
+    ),
+    Code(
+        "W0502",
+        "a width that is rounded",
+        "Channels are rounded to a multiple of the `round` statement's number, as in all "
+        "MobileNets, since hardware works on vectors of eight. A width that is written otherwise "
+        "is not the width that the network has.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o20 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o20! }
+""",
+    ),
+    Code(
+        "W0503",
+        "what the squeeze-and-excitation ratio is taken from",
+        "In MnasNet `se0.25` is a quarter of the block's input width, in MobileNetV3 a quarter "
+        "of the expanded width, four or six times as wide. Both are written 0.25 in papers and "
+        "code, so a file should say which one it means.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o16 }
+stage c1 { k5_s22_e3_o40_se0.25 }
+""",
+        """\
+arch net
+input 224x224x3
+se from=input round=1 act=relu gate=sigmoid
+stem { conv_k3_s22_o16 }
+stage c1 { k5_s22_e3_o40_se0.25 }
+""",
+    ),
+)
+"""Every code, in order."""
