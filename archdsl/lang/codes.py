@@ -222,8 +222,8 @@ stage c1 { k3_e6_i32_o16 }
     Code(
         "E0204",
         "a field that stands twice",
-        "Each field of a block may stand once, in any order; a later one does not win. Two activations "
-        "are two values of one field.",
+        "Each field of a block may stand once, in any order; a later one does not win. Two "
+        "activations are two values of one field.",
         """\
 arch net
 input 224x224x3
@@ -529,8 +529,8 @@ stem { conv_k3_s22_o32 }
     Code(
         "E0402",
         "a statement that stands twice",
-        "Each statement holds for the whole file, wherever it stands; a later one does not win. Only "
-        "`published` may stand more than once, once for each source.",
+        "Each statement holds for the whole file, wherever it stands; a later one does not win. "
+        "Only `published` may stand more than once, once for each source.",
         """\
 arch net
 input 224x224x3
