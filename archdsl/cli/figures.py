@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from archdsl.cli.layers import BYTES_NOTE
-from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable
+from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable, within
 from archdsl.cli.output import shape, size, visible, write, write_json
 from archdsl.cli.table import Row, write_table
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archdsl.roofline.model import Device
 
 # Outside of this no latency fits a number.
-_RATE = click.FloatRange(1e-6, 1e12)
+_rate = within(1e-6, 1e12)
 
 
 @click.command()
@@ -33,14 +33,27 @@ _RATE = click.FloatRange(1e-6, 1e12)
 )
 @click.option(
     "--batch",
-    type=click.IntRange(1, 1 << 20),
+    type=int,
+    callback=within(1, 1_000_000),
     default=1,
     show_default=True,
     metavar="N",
     help="Images at once.",
 )
-@click.option("--peak", type=_RATE, metavar="GMAC/S", help="A device's peak, in 10^9 MAC/s.")
-@click.option("--bandwidth", type=_RATE, metavar="GB/S", help="Its bandwidth, in 10^9 bytes/s.")
+@click.option(
+    "--peak",
+    type=float,
+    callback=_rate,
+    metavar="GMAC/S",
+    help="A device's peak, in 10^9 MAC/s.",
+)
+@click.option(
+    "--bandwidth",
+    type=float,
+    callback=_rate,
+    metavar="GB/S",
+    help="Its bandwidth, in 10^9 bytes/s.",
+)
 @as_json
 def cost(
     file: str,
@@ -79,10 +92,7 @@ def _device(peak: float | None, bandwidth: float | None) -> Device | None:
         raise click.UsageError("--peak and --bandwidth go together: a latency needs both")
     from archdsl.roofline.model import Device
 
-    try:
-        return Device("custom", peak_macs=peak * 1e9, bandwidth=bandwidth * 1e9)
-    except ValueError as problem:
-        raise click.UsageError(str(problem)) from None
+    return Device("custom", peak_macs=peak * 1e9, bandwidth=bandwidth * 1e9)
 
 
 def _print(counted: Cost, output: tuple[int, ...], device: Device | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable
 from archdsl.cli.output import shape, size, visible, write, write_json
-from archdsl.cli.table import Row, write_table
+from archdsl.cli.table import Row, columns_wide, write_table
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
@@ -111,7 +112,8 @@ def _print(arch: Arch, layers: list[Layer], what: str) -> None:
     sizes = f"input {shape(arch.input)}, output {shape(arch.output)}"
     write(f"{arch.name}: {sizes}{''.join(scaled)}\n")
     if arch.spec.source:
-        write(f"{visible(arch.spec.source)}\n")
+        lines = wrap(visible(arch.spec.source), max(columns_wide(), 40), break_on_hyphens=False)
+        write("\n".join(lines) + "\n")
     write("\n")
     cost = arch.cost()
     rows: list[Row] = []

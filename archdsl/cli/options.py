@@ -34,6 +34,22 @@ class Overrides(TypedDict):
     classes: int | None
 
 
+Check = Callable[[click.Context, click.Parameter, Any], Any]
+
+
+def within(low: float, high: float, *, above: bool = False) -> Check:
+    """A check that a number lies between two; `above` means not at the lower one itself."""
+
+    def call(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+        # A NaN fails every comparison.
+        if value is None or (low < value <= high) or (value == low and not above):
+            return value
+        first = f"more than {low:,g}" if above else f"at least {low:,g}"
+        raise click.BadParameter(f"must be {first} and at most {high:,.16g}")
+
+    return call
+
+
 def _image(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, int, int] | None:
@@ -55,14 +71,16 @@ _OVERRIDES: tuple[Callable[[Command], Command], ...] = (
     click.option("--variant", metavar="NAME", help="A member that the file names."),
     click.option(
         "--width",
-        type=click.FloatRange(0, MAX_SCALE, min_open=True),
+        type=float,
+        callback=within(0, MAX_SCALE, above=True),
         metavar="F",
-        help="Multiply the channels by this.",
+        help="Another width multiplier.",
     ),
     click.option("--input", callback=_image, metavar="HxWxC", help="Another image size."),
     click.option(
         "--classes",
-        type=click.IntRange(1, MAX_CLASSES),
+        type=int,
+        callback=within(1, MAX_CLASSES),
         metavar="N",
         help="Outputs of the classifier.",
     ),

@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
-from archdsl.cli.checking import check, explain
+from archdsl.cli.checking import check
 from archdsl.cli.compiling import compile_
 from archdsl.cli.completion import completion
 from archdsl.cli.converting import convert, schema
+from archdsl.cli.explaining import explain
 from archdsl.cli.figures import cost, list_
 from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
@@ -142,13 +143,15 @@ def _explained(run: Callable[[], Any]) -> int:
         _discard_output()
         error(refused(failure))
         return MISUSED
-    except RecursionError as failure:
-        return _internal(failure, "the input is nested too deeply", REJECTED)
-    except MemoryError as failure:
-        return _internal(failure, "out of memory", MISUSED)
+    except RecursionError:
+        error("the input is nested too deeply")
+        return REJECTED
+    except MemoryError:
+        error("out of memory")
+        return MISUSED
     except Exception as failure:
-        message = f"archdsl failed on this input, which is a fault in archdsl itself ({failure!r})"
-        return _internal(failure, visible(message[:300]), INTERNAL)
+        _internal(failure)
+        return INTERNAL
     return status if isinstance(status, int) else DONE
 
 
@@ -160,15 +163,14 @@ def _misuse(failure: click.ClickException) -> None:
         say(f"Try `{context.command_path} --help`.")
 
 
-def _internal(failure: BaseException, message: str, status: int) -> int:
+def _internal(failure: Exception) -> None:
+    """Say that this is a fault of archdsl's, and how to report it."""
     if os.environ.get("ARCHDSL_DEBUG"):
         import traceback
 
         say("".join(traceback.format_exception(failure)))
-    error(message)
-    if status == INTERNAL:
-        say("Please report it, with what ARCHDSL_DEBUG=1 makes this command print.")
-    return status
+    what = visible(f"{type(failure).__name__}: {failure}"[:200])
+    error(f"a fault in archdsl itself ({what}); please report it with what ARCHDSL_DEBUG=1 shows")
 
 
 def _discard_output() -> None:

@@ -18,6 +18,11 @@ Row = Sequence[str] | None
 """A cell for each column, or None for a gap."""
 
 
+def columns_wide() -> int:
+    """The terminal's width."""
+    return shutil.get_terminal_size((_WIDTH, 24)).columns
+
+
 def write_table(columns: Sequence[str], rows: Sequence[Row], total: Row = None) -> None:
     """Write a table, no wider than the terminal.
 
@@ -31,7 +36,7 @@ def write_table(columns: Sequence[str], rows: Sequence[Row], total: Row = None) 
     from rich.text import Text
 
     filled = [row for row in (*rows, total) if row]
-    terminal = shutil.get_terminal_size((_WIDTH, 24)).columns
+    terminal = columns_wide()
     padding = 1 if terminal >= _WIDTH else 0
     gap = 1 + 2 * padding
     least = gap * len(columns)
