@@ -130,8 +130,8 @@ def _tacit(elaborated: Elaborated) -> Iterator[Diagnostic]:
                     "the file does not say what the squeeze-and-excitation ratio is taken from"
                 )
                 hint = (
-                    "write `se from=input round=1 act=relu gate=sigmoid` (MnasNet, the default) or "
-                    "`se from=expanded round=8 act=relu gate=hsigmoid` (MobileNetV3)"
+                    "write `se from=input round=1 act=relu gate=sigmoid` (MnasNet, the default)\n"
+                    "or `se from=expanded round=8 act=relu gate=hsigmoid` (MobileNetV3)"
                 )
                 yield Diagnostic("W0503", message, origins.field(path, index, "se"), hint)
             if attributes.width == 1:

@@ -263,7 +263,7 @@ def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
                 raise LoweringError(
                     "E0210",
                     field,
-                    f"an expanded width of {b.channels}, the input's, leaves a 1x1 convolution: "
+                    "the expanded width is the input's, so the block is a 1x1 convolution: "
                     f"there is nothing for `{'se' if field == 'se' else 'g'}`",
                     "leave it out, or expand to another width",
                 )

@@ -69,6 +69,15 @@ _SENTENCES = {
     "finite_number": "must be a finite number",
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "tuple_type": "must be an array",
+    "union_tag_not_found": "a block needs its `kind`",
+    "union_tag_invalid": "`kind` must be one of {expected_tags}",
 }
 _CODES = {
     "even_kernel": "E0209",
@@ -98,8 +107,8 @@ def sentence(error: Mapping[str, Any]) -> str:
     template = _SENTENCES.get(error["type"])
     if template is not None:
         context = dict(error.get("ctx", {}))
-        if "expected" in context:
-            context["expected"] = str(context["expected"]).replace("'", "`")
+        for key in {"expected", "expected_tags"} & set(context):
+            context[key] = str(context[key]).replace("'", "`")
         # A limit of 1.0 reads as 1.
         plain = {k: f"{v:g}" if type(v) is float else v for k, v in context.items()}
         return template.format(**plain)
@@ -184,7 +193,8 @@ class _Decoding:
             return name, parts[1:]
         if name in vocabulary("ir").keys:
             return "ir", parts
-        guess = did_you_mean(name, [*KINDS, *vocabulary("ir").flags])
+        guess = _KINDS_ELSEWHERE.get(name.lower())
+        guess = guess or did_you_mean(name, [*KINDS, *vocabulary("ir").flags])
         hint = f"did you mean `{guess}`?" if guess else f"kinds: {', '.join(KINDS)}"
         self.problem("E0201", f"unknown block kind {quoted(name)}", _at(first, self.text), hint)
         return None, parts
@@ -242,12 +252,12 @@ class _Decoding:
             if kind == "uib" and field == "k":
                 hint = "a `uib` has two kernels: `s` (start) and `m` (middle)"
             elif len(holders) <= 3:
-                hint = f"`{field}` is for {listed([f'`{h}`' for h in holders], 'and')}; {hint}"
+                hint = f"`{field}` is for {listed([f'`{h}`' for h in holders], 'and')}\n{hint}"
             self.problem("E0205", f"a block of kind `{kind}` has no `{field}`", at, hint)
         else:
             hint = ""
             flag = did_you_mean(whole, words.flags)
-            letter = did_you_mean(key, words.keys)
+            letter = _elsewhere(key, kind) or did_you_mean(key, words.keys)
             if flag:
                 hint = f"did you mean `{flag}`?"
             elif values is not None and letter:
@@ -305,6 +315,20 @@ def _at(part: Part, text: str) -> tuple[int, int]:
 def _field(kind: str, name: str) -> str:
     """A field's name from its letter or its name (pydantic reports either)."""
     return vocabulary(kind).keys.get(name, name)
+
+
+# What papers and other libraries call our kinds and fields.
+_KINDS_ELSEWHERE = {"mbconv": "ir", "bneck": "ir", "fusedmbconv": "fused", "er": "fused"}
+_KINDS_ELSEWHERE |= {"uir": "uib", "ds": "sep", "dws": "sep", "dsconv": "sep", "dwconv": "dw"}
+_KINDS_ELSEWHERE |= {"cn": "conv", "mhsa": "mha", "gap": "pool", "avgpool": "pool"}
+_KINDS_ELSEWHERE |= {"dense": "fc", "classifier": "fc", "identity": "skip"}
+_FIELDS_ELSEWHERE = {"c": "o", "n": "r", "t": "e", "a": "s"}
+
+
+def _elsewhere(key: str, kind: str) -> str | None:
+    """Our letter for one of MobileNetV2's tables (t, c, n, s) or of timm's strings (a, c)."""
+    letter = _FIELDS_ELSEWHERE.get(key)
+    return letter if letter in vocabulary(kind).keys and (key != "a" or kind == "uib") else None
 
 
 _SAMPLES = {"k": "3", "s": "22", "st": "22", "o": "80", "i": "40", "e": "6", "x": "184", "r": "2"}
@@ -541,10 +565,11 @@ class _Elaboration:
         if not re.fullmatch(rf"[{first}][a-z0-9_]{{0,63}}", word.text):
             cleaned = re.sub(r"[^a-z0-9]+", "_", word.text.lower()).strip("_")[:64]
             usable = re.fullmatch(rf"[{first}][a-z0-9_]*", cleaned)
-            hint = f"write `{cleaned}`" if usable else None
-            begins = "a letter" if first == "a-z" else "a letter or a digit"
-            rule = f"at most 64 of a-z, 0-9 and `_`, and {begins} first"
-            self.error("E0408", f"{quoted(word.text)} cannot be {what}: {rule}", word, hint)
+            hint = f"write `{cleaned}`: " if usable else ""
+            hint += "a name is made of small letters, digits and `_`"
+            hint += ", a letter first" if first == "a-z" else ""
+            hint += ", 64 at most" if len(word.text) > 64 else ""
+            self.error("E0408", f"{quoted(word.text)} cannot be {what}", word, hint)
         return word.text
 
     def source(self, item: Statement) -> str | None:
@@ -569,9 +594,9 @@ class _Elaboration:
         if guess:
             hint = f"did you mean `{guess}`?"
         else:
-            hint = f"`{owner}` takes {', '.join(keys)}" if keys else ""
+            hint = f"`{owner}` takes {', '.join(keys) if keys else 'no keys'}"
         message = f"`{owner}` has no key {quoted(setting.name)}"
-        self.error("E0404", message, setting.key, hint or None)
+        self.error("E0404", message, setting.key, hint)
 
     def attributes(self, statements: Mapping[str, Statement]) -> Attributes | None:
         raw: list[tuple[str, Any]] = []
@@ -649,7 +674,7 @@ class _Elaboration:
             self.error("E0403", "`expect` takes only `key=value`", item.value)
         pairs: dict[str, Any] = {}
         self.pairs("expect", item.settings, Expect.model_fields, pairs)
-        if not item.settings and item.value is None:
+        if not item.settings and item.value is None and not self.unvalued(item):
             hint = "such as `expect params=3_504_872 macs=300_774_272`"
             self.error("E0405", "`expect` needs figures", item.keyword, hint)
         try:
@@ -657,6 +682,11 @@ class _Elaboration:
         except ValidationError as errors:
             self.invalid_settings(item.settings, errors)
             return None
+
+    def unvalued(self, item: Statement) -> bool:
+        """Whether a `key=` without a value follows, which the parser has reported."""
+        text = self.document.source.text[item.end : item.end + 1000].lstrip()
+        return re.match(r"\w+[ \t]*=", text) is not None
 
     def invalid_settings(self, settings: Iterable[Setting], errors: ValidationError) -> None:
         values = {setting.name: setting.value for setting in settings}
@@ -669,7 +699,7 @@ class _Elaboration:
             self.error("E0110", message, item.keyword)
         if item.value is not None:
             self.error("E0403", "`published` takes only `key=value`", item.value)
-        elif not item.settings:
+        elif not item.settings and not self.unvalued(item):
             hint = "such as `published params=3.4M macs=300M top1=72.0`"
             self.error("E0405", "`published` needs figures", item.keyword, hint)
         fields: dict[str, Any] = {"facts": {}}
@@ -737,6 +767,7 @@ class _Elaboration:
         self, sections: list[Section]
     ) -> tuple[tuple[AnyBlock, ...], tuple[Stage, ...], tuple[AnyBlock, ...]]:
         order = {"stem": 0, "stage": 1, "head": 2}
+        called = {"stem": "the stem", "stage": "a stage", "head": "the head"}
         found: dict[str, list[tuple[AnyBlock, ...]]] = {"stem": [], "stage": [], "head": []}
         stages: list[Stage] = []
         reached = "stem"
@@ -747,10 +778,11 @@ class _Elaboration:
             if kind not in order:
                 continue  # an unknown section, reported by the parser
             if order[kind] < order[reached]:
-                message = f"a {kind} cannot stand after the {reached}"
+                message = f"{called[kind]} cannot stand after {called[reached]}"
                 self.error("E0406", message, section.kind, "the order is stem, stages, head")
             elif kind != "stage" and found[kind]:
-                self.error("E0406", f"a second {kind}", section.kind, f"join the two {kind}s")
+                message = f"a second {kind}: a file has one"
+                self.error("E0406", message, section.kind, f"join the two {kind}s")
             else:
                 reached = kind
             found[kind].append(blocks)
@@ -759,9 +791,10 @@ class _Elaboration:
                 shown = name or f"stage{len(stages) + 1}"
                 if shown in names:
                     message = f"a second stage has the name {quoted(shown)}"
+                    hint = "give it another name"
                     if name is None:
                         message = f"this stage would be called `{shown}`, and another is"
-                    hint = "give it another name"
+                        hint = "give it a name"
                     self.error("E0407", message, section.name or section.kind, hint)
                 names.add(shown)
                 stages.append(Stage.model_construct(name=name, blocks=blocks))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -317,7 +318,7 @@ _RESERVED: Mapping[str, str] = {
 _STARTS = frozenset({"KEYWORD", "SECTION", "VARIANT"})
 
 # What stands between an unknown word and its blocks: `body {`, `body NAME {`.
-_OPENS_SECTION = re.compile(r"\s*(?:[^\s{}()|=\"#]{1,80}\s*)?\{")
+_OPENS_SECTION = re.compile(r"[ \t]*[^\s{}()|=\"#]{0,80}\s*\{")
 
 
 class _FileErrors:
@@ -497,9 +498,14 @@ class _FileErrors:
         name, equals, value = token.text.partition("=")
         name = name.rstrip()
         known = [*STATEMENTS, *SECTIONS, "variant"]
+        words = textwrap.wrap(f"statements: {', '.join(STATEMENTS)}", 88)
+        lists = "\n".join([*words, f"sections: {', '.join(SECTIONS)}; variant"])
         if not top:
             known = [f"{key}=" for key in VARIANT_SETTINGS] + ["expect", "published"]
+            lists = f"a variant takes {', '.join(known)}"
         guess = did_you_mean(name, known)
+        # `activation` is closer to `act` than its letters say.
+        guess = guess or next((word for word in known if name.startswith(word)), None)
         hint: str | None
         if top and equals and name in SECTIONS:
             self.add("E0102", token, f"`{name}` is a section: `{{ }}` should follow it")
@@ -511,7 +517,7 @@ class _FileErrors:
         if top and (name in {"skip", "pool", "fc"} or "_" in name):
             hint = "blocks stand inside `stem { }`, `stage NAME { }` or `head { }`"
         else:
-            hint = f"did you mean `{guess}`?" if guess else f"known: {', '.join(known)}"
+            hint = f"did you mean `{guess}`?" if guess else lists
         self.add("E0104", token, f"unknown statement {quoted(name)}", hint)
 
 
