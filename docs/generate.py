@@ -1,0 +1,685 @@
+"""Write what the documents take from the program: `python docs/generate.py`.
+
+Two things are written anew. A part between `<!-- generated: NAME -->` and `<!-- end -->` is what
+the function NAME below returns, which reads the code that the document describes. A fenced block
+behind an example shows what the example gives:
+
+    ```arch error=E0203     its diagnostics, in the next block (also `warning=`; codes by comma)
+    ```arch format          its canonical form, in the next block
+    ```block error=E0208    the same for a block string alone
+    ```console              `$ command`, each with its output below it
+
+tests/test_docs.py fails where a document is not what this program makes of it, and holds the
+examples to the codes they state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import archdsl
+from archdsl import limits
+from archdsl.ir import ops
+from archdsl.ir.lower import lower, scaled, squeezed
+from archdsl.ir.node import INPUT, Fragment
+from archdsl.ir.ops import Op, Shape
+from archdsl.lang.diagnostics import Diagnostic, in_order, render
+from archdsl.lang.dialects.json import write_json
+from archdsl.lang.printer import decimal, format_source
+from archdsl.lang.source import SourceText
+from archdsl.lang.spec import KINDS, Attributes, Flags, SqueezeExcite, Width, vocabulary
+from archdsl.library import members
+from archdsl.passes.fuse import Schedule, schedule
+from archdsl.roofline.model import Device
+from archdsl.rounding import make_divisible, same_padding
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "docs/language.md", "docs/cost.md")
+EXAMPLE = ROOT / "docs" / "pico.arch"
+
+_PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
+_FENCE = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.S | re.M)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the words behind it, its text and where the text stands."""
+
+    language: str
+    info: str
+    text: str
+    start: int
+
+    @property
+    def codes(self) -> list[str]:
+        """The codes that the example says it gives."""
+        return re.findall(r"[EW][0-9]{4}", self.info)
+
+
+def fenced(text: str) -> list[Block]:
+    """The fenced blocks of a document that name a language."""
+    return [Block(m[1], m[2] or "", m[3], m.start(3)) for m in _FENCE.finditer(text)]
+
+
+def generated(text: str) -> str:
+    """A document with all that it takes from the program made anew."""
+    text = _PART.sub(lambda m: f"{m[1]}{PARTS[m[2]]()}{m[4]}", text)
+    pieces: list[str] = []
+    done = 0
+    blocks = fenced(text)
+    for index, block in enumerate(blocks):
+        if block.language == "console":
+            shown, result = block, transcript(block.text)
+        elif block.language in ("arch", "block") and block.info:
+            shown, result = blocks[index + 1], outcome(block)
+        else:
+            continue
+        pieces += [text[done : shown.start], result]
+        done = shown.start + len(shown.text)
+    return "".join([*pieces, text[done:]])
+
+
+def outcome(example: Block) -> str:
+    """What the block behind an example shows."""
+    source = SourceText("net.arch" if example.language == "arch" else "<block>", example.text)
+    if example.info == "format":
+        return format_source(source)
+    return "\n".join(render(diagnostic) for diagnostic in diagnostics(example))
+
+
+def diagnostics(example: Block) -> list[Diagnostic]:
+    """What the program finds in an example."""
+    if example.language == "arch":
+        return archdsl.check(SourceText("net.arch", example.text))
+    try:
+        archdsl.block(example.text.strip())
+    except archdsl.ArchError as error:
+        return in_order(error.diagnostics)
+    return []
+
+
+def transcript(text: str) -> str:
+    """A shell session with the output of its `$ archdsl` commands made anew."""
+    commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+    lines = []
+    with workplace() as folder:
+        for command in commands:
+            lines += [f"$ {command}\n", run(command, folder)]
+    return "".join(lines)
+
+
+class workplace(tempfile.TemporaryDirectory[str]):
+    """An empty folder that has the repository's `docs` and `architectures` in it."""
+
+    def __enter__(self) -> str:
+        folder = super().__enter__()
+        for name in ("docs", "architectures"):
+            Path(folder, name).symlink_to(ROOT / name, target_is_directory=True)
+        return folder
+
+
+def run(command: str, folder: str) -> str:
+    """What a command prints, on both streams."""
+    program, *arguments = shlex.split(command)
+    assert program == "archdsl", command
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+    return done.stdout
+
+
+def main() -> None:
+    """Rewrite the documents in place."""
+    for name in DOCUMENTS:
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8")
+        new = generated(old)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+            print(f"wrote {name}", file=sys.stderr)
+
+
+# --------------------------------------------------------------------------------------- writing
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> str:
+    """A table; the last `numbers` columns are set to the right."""
+    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in (head, rule, *rows))
+
+
+def _listing(lines: Iterable[str], language: str = "text") -> str:
+    return f"```{language}\n" + "".join(f"{line.rstrip()}\n" for line in lines) + "```\n"
+
+
+def _code(words: Iterable[str], joiner: str = ", ") -> str:
+    return joiner.join(f"`{word}`" for word in words)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+# ---------------------------------------------------------------------------------- language.md
+
+
+def _schema(model: Any, *, by_alias: bool = False) -> dict[str, Any]:
+    properties: dict[str, Any] = model.model_json_schema(by_alias=by_alias)["properties"]
+    return properties
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """The values that a JSON Schema allows, in a few words."""
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    if options:
+        marked = any("!" in option.get("pattern", "") for option in options)
+        return _values(options[0]) + (", then `!` or `+`" if marked else "")
+    if schema.get("type") == "array":
+        return f"one digit, or two; each {_values(schema['items'])}"
+    if "enum" in schema or "const" in schema:
+        return _code(schema.get("enum") or [schema["const"]])
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    start = f"above {above:g}" if above is not None else f"{schema['minimum']:g}"
+    end = _figure(schema["maximum"]) if below is None else f"below {below:g}"
+    return f"{start} to {end}"
+
+
+def _figure(limit: float) -> str:
+    return f"{int(limit):,}"
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return "1" if value == (1, 1) else _shape(value)
+    return value if isinstance(value, str) else decimal(float(str(value)))
+
+
+def _on(kinds: Sequence[str]) -> str:
+    return "all" if len(kinds) == len(KINDS) else " ".join(kinds)
+
+
+def kinds() -> str:
+    """Every block kind with its fields."""
+    rows = []
+    for kind, cls in KINDS.items():
+        words = vocabulary(kind)
+        flags = [word for word, (name, _) in words.flags.items() if name != "act"]
+        acts = ["*activation*"] if len(flags) < len(words.flags) else []
+        takes = " ".join([f"`{word}`" for word in (*words.keys, *flags)] + acts)
+        rows.append((f"`{kind}`", cls.title, takes))
+    return _table(("kind", "what it is", "takes"), rows)
+
+
+def fields() -> str:
+    """Every field that has a value: one row for each meaning of a letter."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for kind, cls in KINDS.items():
+        schema = _schema(cls)
+        keys = vocabulary(kind).keys
+        for name, field in cls.model_fields.items():
+            letters = _code(letter for letter, target in keys.items() if target == name)
+            if letters:
+                row = (letters, str(field.description), _values(schema[name]), name)
+                default = "**required**" if field.is_required() else _default(field.default)
+                found.setdefault(row, {})[kind] = default
+    rows = []
+    for (letters, meaning, values, name), defaults in found.items():
+        by_default: dict[str, list[str]] = {}
+        for kind, default in defaults.items():
+            by_default.setdefault(default, []).append(kind)
+        shown = ", ".join(
+            f"{default} ({' '.join(on)})" if len(by_default) > 1 else default
+            for default, on in by_default.items()
+        )
+        rows.append((letters, _on(list(defaults)), meaning, values, shown, f"`{name}`"))
+    return _table(("field", "on", "meaning", "values", "default", "in JSON"), rows)
+
+
+def flags() -> str:
+    """Every bare word."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for kind, cls in KINDS.items():
+        for name, field in cls.model_fields.items():
+            for words in (meta.words for meta in field.metadata if isinstance(meta, Flags)):
+                meaning = str(field.description).removeprefix(f"{_code(words)}: ")
+                found.setdefault((_code(words), meaning, name), []).append(kind)
+    rows = [(words, _on(on), meaning, f"`{name}`") for (words, meaning, name), on in found.items()]
+    return _table(("flag", "on", "meaning", "in JSON"), rows)
+
+
+def attributes() -> str:
+    """The statements that say what the blocks mean."""
+    rows = []
+    schema = _schema(Attributes)
+    for name, field in Attributes.model_fields.items():
+        meaning = str(field.description)
+        model = type(field.default)
+        if field.is_required():
+            sides, channels = _figure(limits.MAX_SIDE), _figure(limits.MAX_CHANNELS)
+            values = f"sides 1 to {sides}, channels 1 to {channels}"
+            rows.append((f"`{name}`", meaning, values, "**required**"))
+        elif not hasattr(model, "positional"):
+            default = f"`{_default(field.default)}`"
+            rows.append((f"`{name}`", meaning, _values(schema[name]), default))
+        else:
+            for key, part in model.model_fields.items():
+                word = "" if key == model.positional else f" {part.alias or key}="
+                default = "the divisor" if part.default is None else f"`{_default(part.default)}`"
+                values = _values(_schema(model)[key])
+                rows.append((f"`{name}{word}`", meaning, values, default))
+                meaning = ""
+    return _table(("statement", "meaning", "values", "default"), rows)
+
+
+_LIMITS = {
+    "MAX_TEXT": "characters of a text",
+    "MAX_WORD": "characters of a word or a block string",
+    "MAX_STATEMENTS": "variants of a file, `published` statements of each",
+    "MAX_BLOCKS": "blocks of a network, repeats counted",
+    "MAX_REPEATS": "`r`",
+    "MAX_KERNEL": "a kernel's side",
+    "MAX_STRIDE": "a stride",
+    "MAX_CHANNELS": "channels as written",
+    "MAX_SIDE": "pixels of an image's side",
+    "MAX_EXPANSION": "`e`",
+    "MAX_HEADS": "attention heads",
+    "MAX_CLASSES": "`classes`",
+    "MAX_SCALE": "`width` and `depth`",
+    "MAX_ERRORS": "errors that are reported of one text",
+}
+
+
+def most() -> str:
+    """The limits."""
+    stated = {name for name in vars(limits) if name.startswith("MAX_")}
+    assert stated == set(_LIMITS), stated ^ set(_LIMITS)
+    rows = [(what, _figure(getattr(limits, name))) for name, what in _LIMITS.items()]
+    return _table(("what", "at most"), rows, 1)
+
+
+def rounding() -> str:
+    """Written widths and what becomes of them."""
+    widths = (0.35, 0.75, 1.0, 1.4)
+    rows = []
+    for text in ("12", "20", "24", "30", "100", "1280", "1280!", "1280+"):
+        width = Width(int(text.rstrip("!+")), text.lstrip("0123456789"))  # type: ignore[arg-type]
+        cells = [scaled(width, Attributes(input=(1, 1, 1), width=by)) for by in widths]
+        rows.append((f"`o{text}`", *cells))
+    return _table(("written", *(f"width {by:g}" for by in widths)), rows, len(widths))
+
+
+def squeeze() -> str:
+    """Inner widths of squeeze-and-excitation by both published rules."""
+    rules = [
+        Attributes(input=(1, 1, 1), se=SqueezeExcite.model_validate(rule))
+        for rule in ({"from": "input", "round": 1}, {"from": "expanded", "round": 8})
+    ]
+    rows = []
+    for channels, ratio in ((8, 6), (24, 3), (40, 6), (112, 6)):
+        expanded = make_divisible(channels * ratio)
+        inner = [squeezed(0.25, channels, expanded, rule) for rule in rules]
+        rows.append((f"`e{ratio}_se0.25` on {channels} channels, {expanded} expanded", *inner))
+    head = ("block", "MnasNet: `from=input round=1`", "MobileNetV3: `from=expanded round=8`")
+    return _table(head, rows, 2)
+
+
+def padding() -> str:
+    """Pixels of padding by both conventions."""
+    rows = []
+    for size, kernel, stride in ((224, 3, 1), (224, 3, 2), (225, 3, 2), (112, 5, 2), (7, 5, 2)):
+        same, symmetric = same_padding(size, kernel, stride), (kernel // 2, kernel // 2)
+        cells = [
+            cell
+            for pads in (same, symmetric)
+            for cell in ("{} + {}".format(*pads), (size + sum(pads) - kernel) // stride + 1)
+        ]
+        rows.append((size, kernel, stride, *cells))
+    head = ("pixels", "kernel", "stride", "`same`: before + after", "output")
+    return _table((*head, "`symmetric`", "output"), rows, 7)
+
+
+_SAMPLES: dict[str, tuple[str, Shape]] = {
+    "ir": ("k5_s22_e6_o40_se0.25", (56, 56, 24)),
+    "fused": ("fused_k3_e4", (28, 28, 48)),
+    "uib": ("uib_s3_m5_e4_ls", (14, 14, 160)),
+    "sep": ("sep_k3_s22_o128", (56, 56, 64)),
+    "mqa": ("mqa_h4_d64_kv2_ls", (16, 16, 160)),
+    "mha": ("mha_h4_d64", (8, 8, 256)),
+    "conv": ("conv_k3_s22_o32", (224, 224, 3)),
+    "dw": ("dw_k3_bias_nonorm_hswish", (28, 28, 64)),
+    "pool": ("pool", (7, 7, 960)),
+    "fc": ("fc", (1, 1, 1280)),
+    "dropout": ("dropout_p0.2", (1, 1, 1280)),
+    "skip": ("skip", (28, 28, 64)),
+}
+_NAMES = {"batch_norm": "norm", "layer_scale": "layer scale", "global_avg_pool": "mean"}
+
+
+def layers() -> str:
+    """What each kind is made of: a sample of each, lowered."""
+    assert set(_SAMPLES) == set(KINDS)
+    rule = SqueezeExcite.model_validate({"from": "expanded", "round": 8, "gate": "hsigmoid"})
+    lines: list[str] = []
+    for text, shape in _SAMPLES.values():
+        fragment = lower(archdsl.block(text).block, shape, Attributes(input=(1, 1, 1), se=rule))
+        lines += ["", f"{text} on {_shape(shape)}", *_operators(fragment)]
+    return _listing(lines[1:])
+
+
+def _operators(fragment: Fragment) -> Iterator[str]:
+    plan = schedule(fragment.nodes, [fragment.result])
+    for group in plan.groups:
+        does = ", ".join(_does(node.op) for node in group.members)
+        if len(group.inputs) > 1:
+            does += " " + " and ".join(_tensor(name, plan) for name in group.anchor.inputs)
+        weights = [
+            f"{node.name}.*" if isinstance(node.op, ops.BatchNorm) else f"{node.name}.{name}"
+            for node in group.members
+            for name in (["*"] if isinstance(node.op, ops.BatchNorm) else node.op.parameters())
+        ]
+        names = " ".join(name.lstrip(".") for name in weights)
+        yield f"  {does:<31} {_shape(group.output.shape):>10}   {names}"
+    if not plan.groups:
+        yield "  nothing at inference"
+
+
+def _does(op: Op) -> str:
+    if isinstance(op, ops.Conv2d):
+        stride = "" if op.stride == (1, 1) else f" /{op.stride[0]}"
+        kind = "depthwise" if op.depthwise else "conv"
+        return f"{kind} {_shape(op.kernel)}{stride}{', bias' if op.bias else ''}"
+    if isinstance(op, ops.Linear):
+        return "linear, bias" if op.bias else "linear"
+    return op.function if isinstance(op, ops.Activation) else _NAMES.get(op.name, op.name)
+
+
+def _tensor(name: str, plan: Schedule) -> str:
+    held = plan.tensors.get(name, name)
+    return INPUT if held == INPUT else held.split(".")[0]
+
+
+def weights() -> str:
+    """The tensors of one block."""
+    graph = archdsl.load(EXAMPLE).graph()
+    state = graph.state().items()
+    block = [(key, shape) for key, shape in state if key.startswith("stages.c3.0.")]
+    return _listing(f"{key:<48} {_shape(shape) or 'one number'}" for key, shape in block)
+
+
+def json_text() -> str:
+    """A small file as JSON."""
+    text = "arch net input 224x224x3 stem { conv_k3_s22_o32 } stage c1 { k3_e1_o16_noskip }"
+    return f"```arch\n{text}\n```\n\n```json\n{write_json(archdsl.parse(text).spec)}```\n"
+
+
+# -------------------------------------------------------------------------------------- cost.md
+
+
+@dataclass(frozen=True)
+class _Formulas:
+    """An operator's formulas, and an example with the values of their letters."""
+
+    op: Op
+    inputs: tuple[Shape, ...]
+    values: dict[str, int]
+    macs: str
+    params: str
+    kernel: str
+
+    def cells(self) -> Iterator[str]:
+        op = self.op
+        counts = (op.macs(*self.inputs), op.parameter_count, op.kernel_size)
+        for formula, counted in zip((self.macs, self.params, self.kernel), counts, strict=True):
+            assert eval(formula, {}, self.values) == counted, (op, formula, counted)
+            yield f"`{formula}`"
+
+
+_MAP = (28, 28, 64)
+_CONV = ("H*W * O * I/g * k*k", "O * I/g * k*k")
+_FORMULAS = {
+    "convolution": [
+        _Formulas(
+            ops.Conv2d(64, 128, (3, 3), (2, 2), (0, 1, 0, 1), groups),
+            ((56, 56, 64),),
+            {"H": 28, "W": 28, "I": 64, "O": 128, "k": 3, "g": groups},
+            *(*_CONV, _CONV[1]),
+        )
+        for groups in (1, 2)
+    ],
+    "convolution with bias": [
+        _Formulas(
+            ops.Conv2d(96, 24, (1, 1), bias=True),
+            ((1, 1, 96),),
+            {"H": 1, "W": 1, "I": 96, "O": 24, "k": 1, "g": 1},
+            *(_CONV[0], f"{_CONV[1]} + O", _CONV[1]),
+        )
+    ],
+    "depthwise convolution": [
+        _Formulas(
+            ops.Conv2d(64, 64, (5, 5), (1, 1), (2, 2, 2, 2), 64),
+            (_MAP,),
+            {"H": 28, "W": 28, "O": 64, "k": 5},
+            *("H*W * O * k*k", "O * k*k", "O * k*k"),
+        )
+    ],
+    "linear": [
+        _Formulas(
+            *(ops.Linear(1280, 1000), ((1280,),), {"I": 1280, "O": 1000}),
+            *("O * I", "O * I + O", "O * I"),
+        )
+    ],
+    "linear without bias": [
+        _Formulas(
+            *(ops.Linear(64, 10, bias=False), ((64,),), {"I": 64, "O": 10}),
+            *("O * I", "O * I", "O * I"),
+        )
+    ],
+    "product of N x D and D x M": [
+        _Formulas(
+            *(ops.MatMul(), ((1024, 64), (64, 49)), {"N": 1024, "D": 64, "M": 49}),
+            *("N * D * M", "0", "0"),
+        )
+    ],
+    "norm": [
+        _Formulas(ops.BatchNorm(64, 1e-3, 0.01), (_MAP,), {"O": 64}, "0", "2 * O", "0"),
+    ],
+    "layer scale": [
+        _Formulas(ops.LayerScale(64, 1e-5), (_MAP,), {"O": 64}, "0", "O", "0"),
+    ],
+    "activation, sum, product with a gate, mean, softmax, transpose, reshape, dropout": [
+        _Formulas(op, inputs, {}, "0", "0", "0")
+        for op, *inputs in (
+            (ops.Activation("relu"), _MAP),
+            (ops.Add(), _MAP, _MAP),
+            (ops.Mul(), _MAP, (1, 1, 64)),
+            (ops.GlobalAvgPool(), _MAP),
+            (ops.Softmax(), _MAP),
+            (ops.Transpose((1, 0, 2)), _MAP),
+            (ops.Reshape((784, 64)), _MAP),
+            (ops.Dropout(0.2), _MAP),
+        )
+    ],
+}
+
+
+def formulas() -> str:
+    """What each operator counts; each formula is evaluated and held against the operator."""
+    rows = []
+    for what, examples in _FORMULAS.items():
+        (cells,) = {tuple(example.cells()) for example in examples}
+        rows.append((what, *cells))
+    return _table(("operator", "MACs", "parameters", "kernel elements"), rows)
+
+
+_BLOCK = ("k3_e6_se0.25", (28, 28, 40))
+DEVICE = Device("example", peak_macs=50e9, bandwidth=10e9)
+
+
+def operators() -> str:
+    """The rows of one block, in elements."""
+    text, shape = _BLOCK
+    cost = archdsl.block(text).cost(shape, dtype="int8")
+    rows = [
+        (
+            f"`{layer.name.partition('.0.')[2]}`",
+            _shape(layer.input),
+            _shape(layer.output),
+            *(f"{n:,}" for n in (layer.params, layer.macs, layer.weight_bytes)),
+            f"{layer.activation_bytes:,}",
+        )
+        for layer in cost.layers
+    ]
+    sums = (cost.params, cost.macs, cost.weight_bytes, cost.activation_bytes)
+    rows.append(("**sum**", "", "", *(f"{total:,}" for total in sums)))
+    head = ("operator", "input", "output", "params", "macs", "weight elements")
+    return _table((*head, "activation elements"), rows, 6)
+
+
+def liveness() -> str:
+    """What is alive while each operator of the block runs."""
+    text, shape = _BLOCK
+    block = archdsl.block(text)
+    fragment = lower(block.block, shape, block.attributes)
+    plan = schedule(fragment.nodes, [fragment.result])
+    sizes = {INPUT: prod(shape)} | {g.output.name: prod(g.output.shape) for g in plan.groups}
+    last = {name: step for step, group in enumerate(plan.groups) for name in group.inputs}
+    last[plan.groups[-1].output.name] = len(plan.groups)
+    born = {group.output.name: step for step, group in enumerate(plan.groups)}
+    rows = []
+    peak = 0
+    for step, group in enumerate(plan.groups):
+        alive = [n for n in sizes if born.get(n, -1) <= step <= last.get(n, step)]
+        total = sum(sizes[name] for name in alive)
+        peak = max(peak, total)
+        shown = ", ".join(f"{_part(name)} {sizes[name]:,}" for name in alive)
+        rows.append((f"`{group.anchor.name}`", shown, f"{total:,}"))
+    counted = block.cost(shape, dtype="int8").peak_activation_bytes
+    assert peak == counted, (peak, counted)
+    return _table(("while this runs", "these are alive", "elements"), rows, 1)
+
+
+def _part(name: str) -> str:
+    return "the input" if name == INPUT else f"`{name}`"
+
+
+def network() -> str:
+    """One network at several dtypes and batches."""
+    arch = archdsl.load("mnv4_conv_m")
+    rows = []
+    for dtype, batch in (("float32", 1), ("float16", 1), ("int8", 1), ("int8", 8)):
+        cost = arch.cost(dtype=dtype, batch=batch)  # type: ignore[arg-type]
+        counts = (cost.params, cost.macs, cost.weight_bytes, cost.activation_bytes)
+        rows.append((dtype, batch, *(f"{n:,}" for n in (*counts, cost.peak_activation_bytes))))
+    head = ("dtype", "batch", "params", "macs", "weight_bytes", "activation_bytes")
+    return _table((*head, "peak_activation_bytes"), rows, 6)
+
+
+def roofline() -> str:
+    """Equation 1 for one block, layer by layer."""
+    text, shape = _BLOCK
+    cost = archdsl.block(text).cost(shape, dtype="int8")
+    rows = []
+    total = 0.0
+    for layer in cost.layers:
+        moved = layer.weight_bytes + layer.activation_bytes
+        seconds, bound = DEVICE.layer_time(layer)
+        compute, memory = layer.macs / DEVICE.peak_macs, moved / DEVICE.bandwidth
+        assert seconds == max(compute, memory)
+        total += seconds
+        rows.append(
+            (
+                f"`{layer.name.partition('.0.')[2]}`",
+                f"{layer.macs:,}",
+                f"{moved:,}",
+                f"{layer.macs / moved:.2f}",
+                *(f"{time * 1e6:.2f}" for time in (compute, memory, seconds)),
+                bound,
+            )
+        )
+    rows.append(("**sum**", f"{cost.macs:,}", "", "", "", "", f"{total * 1e6:.2f}", ""))
+    head = ("operator", "MACs", "bytes", "MACs per byte", "compute µs", "memory µs", "larger µs")
+    return _table((*head, "bound"), rows, 7)
+
+
+# ------------------------------------------------------------------------------------- README.md
+
+
+def example() -> str:
+    """The example file."""
+    return f"```arch\n{EXAMPLE.read_text(encoding='utf-8')}```\n"
+
+
+def emitted() -> str:
+    """A block and the network itself in the PyTorch source of the example file."""
+    source = archdsl.compile(archdsl.load(EXAMPLE), to="torch").data.decode("utf-8")
+    classes = re.findall(r"^class \w+\(.*?(?=^\S)", source, re.S | re.M)
+    block = next(text for text in classes if text.startswith("class UniversalInverted"))
+    network = next(text for text in classes if text.startswith("class Pico("))
+    network = network.partition("    @torch.jit.export")[0]
+    return f"```python\n{block.strip()}\n\n\n{network.strip()}\n```\n"
+
+
+def published() -> str:
+    """Every published architecture, a row for each file."""
+    variants: dict[str, list[str]] = {}
+    for member in members():
+        variants.setdefault(member.file, []).append(member.variant or "")
+    rows = []
+    for file, names in variants.items():
+        name = file.removesuffix(".arch")
+        arch = archdsl.load(name)
+        cost = arch.cost()
+        top1 = next((p.facts["top1"] for p in arch.published if "top1" in p.facts), "")
+        short = " ".join(f"`_{variant}`" for variant in names if variant)
+        figures = (f"{cost.params:,}", f"{cost.macs:,}", top1)
+        rows.append((f"[`{name}`](architectures/{file})", short, _shape(arch.input), *figures))
+    return _table(("name", "widths", "input", "parameters", "MACs", "top-1 %"), rows, 4)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    function.__name__: function
+    for function in (
+        attributes,
+        fields,
+        flags,
+        kinds,
+        layers,
+        most,
+        padding,
+        rounding,
+        squeeze,
+        weights,
+        json_text,
+        formulas,
+        liveness,
+        network,
+        operators,
+        roofline,
+        emitted,
+        example,
+        published,
+    )
+}
+
+if __name__ == "__main__":
+    main()
