@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archdsl.backend import Artifact, BackendError, compile
-    from archdsl.check import check
     from archdsl.compiler import Arch, parse
     from archdsl.coster import BlockString, Coster, block
     from archdsl.lang.diagnostics import ArchError, Diagnostic
     from archdsl.lang.dialects.json import json_schema
     from archdsl.library import load
     from archdsl.passes.cost import Cost
+    from archdsl.proofs import check
     from archdsl.roofline.model import Device
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ __all__ = [
 # command line starts with what its command needs.
 _HOMES = {
     "archdsl.backend": ("Artifact", "BackendError", "compile"),
-    "archdsl.check": ("check",),
+    "archdsl.proofs": ("check",),
     "archdsl.compiler": ("Arch", "parse"),
     "archdsl.coster": ("BlockString", "Coster", "block"),
     "archdsl.lang.diagnostics": ("ArchError", "Diagnostic"),
@@ -58,7 +58,6 @@ def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
             value = getattr(import_module(module), name)
-            # `archdsl.check` is a module too: from now on the name is the function.
             globals()[name] = value
             return value
     raise AttributeError(f"module 'archdsl' has no attribute {name!r}")

@@ -25,7 +25,12 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         # A device or a pipe (/dev/stdout) cannot be replaced.
         target.write_bytes(data)
         return
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+    except OSError as refusal:
+        # The user asked for the target, not for the temporary file.
+        refusal.filename = os.fspath(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

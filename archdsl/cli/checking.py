@@ -73,8 +73,8 @@ def check(files: tuple[str, ...], overrides: Overrides, json: bool) -> Status:
 
 def _check(file: str, overrides: Overrides) -> tuple[list[Diagnostic], str]:
     """The diagnostics of a file and, where no error is among them, its figures."""
-    from archdsl.check import check as prove
     from archdsl.compiler import parse
+    from archdsl.proofs import check as prove
 
     try:
         source, chosen = read(file, overrides)

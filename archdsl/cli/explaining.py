@@ -89,11 +89,11 @@ def _given(code: Code) -> list[Diagnostic]:
     """What the code's example gives, of this code; archdsl.lang.codes says how."""
     from archdsl.backend import BackendError
     from archdsl.backend import compile as emit
-    from archdsl.check import check
     from archdsl.compiler import parse
     from archdsl.files import decode_source
     from archdsl.lang.dialects.json import read_json
     from archdsl.lang.source import SourceText
+    from archdsl.proofs import check
 
     source = SourceText("example.arch", code.example)
     try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from archdsl.lang.diagnostics import ArchError
 from archdsl.lang.elaborate import decode, number
 from archdsl.lang.source import SourceText
@@ -131,7 +133,7 @@ def _attributes(attributes: Attributes) -> list[str]:
             continue
         if name == "input":
             text = "x".join(map(str, value))
-        elif hasattr(value, "model_fields"):
+        elif isinstance(value, BaseModel):
             text = _settings_of(value, all_of=name in ("norm", "se"))
         else:
             text = value if isinstance(value, str) else decimal(value)
