@@ -9,6 +9,12 @@ from __future__ import annotations
 MAX_TEXT = 1 << 20
 """Characters of a text."""
 
+MAX_TOKENS = 1 << 16
+"""Words, signs and spaces between them of a text."""
+
+MAX_SKIPPED = 1 << 12
+"""Words of a text that are skipped since they fit nowhere."""
+
 MAX_WORD = 1 << 10
 """Characters of one block string or word."""
 
@@ -16,7 +22,7 @@ MAX_ERRORS = 100
 """Errors of a text that are shown: with more it is something else than a text with slips."""
 
 MAX_STATEMENTS = 256
-"""Variants of a file, and `published` statements of each."""
+"""Variants of a file, and `published` statements, those of all variants counted."""
 
 MAX_KERNEL = 31
 MAX_STRIDE = 9

@@ -15,7 +15,7 @@ from archdsl.lang.spec import Attributes, Block, Published, Width
 from archdsl.lang.syntax import parse_file
 from archdsl.limits import MAX_BLOCKS
 
-_MAX_PROVED = 4 * MAX_BLOCKS
+_MAX_PROVED = 2 * MAX_BLOCKS
 """Blocks of the text that are proved in all, those of each variant counted."""
 
 _UNITS = {"k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "g": Decimal(10) ** 9}

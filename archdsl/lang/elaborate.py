@@ -446,6 +446,8 @@ class _Elaboration:
     origins: Origins = field(init=False)
     equated: set[str] = field(default_factory=set)
     """Statements that were written as `key=value`."""
+    sources: int = 0
+    """The `published` statements so far."""
 
     def __post_init__(self) -> None:
         self.diagnostics = list(self.document.diagnostics)
@@ -485,7 +487,7 @@ class _Elaboration:
             elif type(item) is Statement:
                 keyword = item.keyword.text
                 if keyword == "published":
-                    published.append(self.published(item, len(published)))
+                    published.append(self.published(item))
                 elif keyword in attributes or keyword in fields:
                     message = f"`{keyword}` stands a second time"
                     self.error("E0402", message, item.keyword, "keep one of them")
@@ -693,10 +695,13 @@ class _Elaboration:
         for error in errors.errors(include_url=False, include_input=False):
             self.bad_word(values[str(error["loc"][0])], error)
 
-    def published(self, item: Statement, number: int) -> Published:
-        if number == MAX_STATEMENTS:
-            message = f"there are more than {MAX_STATEMENTS} `published` statements"
-            self.error("E0110", message, item.keyword)
+    def published(self, item: Statement) -> Published:
+        self.sources += 1
+        if self.sources > MAX_STATEMENTS:
+            if self.sources == MAX_STATEMENTS + 1:
+                message = f"there are more than {MAX_STATEMENTS} `published` statements"
+                self.error("E0110", message, item.keyword)
+            return Published()
         if item.value is not None:
             self.error("E0403", "`published` takes only `key=value`", item.value)
         elif not item.settings and not self.unvalued(item):
@@ -742,7 +747,7 @@ class _Elaboration:
                     if setting.name in VARIANT_SETTINGS:
                         message = f"`{setting.name}=` belongs to the variant, not to `published`"
                         self.error("E0404", message, setting.key, "put it before `published`")
-                published.append(self.published(statement, len(published)))
+                published.append(self.published(statement))
             else:
                 takes = ", ".join(f"{key}=" for key in VARIANT_SETTINGS)
                 hint = f"a variant takes {takes}, `expect` and `published`"

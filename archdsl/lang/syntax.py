@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, cast
 
 from lark import Lark, Token, Transformer, UnexpectedToken
@@ -21,7 +22,7 @@ from lark.lexer import Lexer
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import SECTIONS, STATEMENTS, VARIANT_SETTINGS
-from archdsl.limits import MAX_ERRORS, MAX_TEXT, MAX_WORD
+from archdsl.limits import MAX_ERRORS, MAX_SKIPPED, MAX_TEXT, MAX_TOKENS, MAX_WORD
 
 
 class Word(NamedTuple):
@@ -256,6 +257,12 @@ def parse_file(source: SourceText) -> Document:
         message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
         return Document(source, (), (), [Diagnostic("E0110", message, source.span(0, 1))])
     grammar = _grammar("arch.lark", "file")
+    if len(source.text) > MAX_TOKENS:
+        beyond = next(islice(grammar.scan(source.text), MAX_TOKENS, None), None)
+        if beyond is not None:
+            message = f"the text has more than {MAX_TOKENS:,} words, signs and spaces"
+            span = source.span(*beyond.span())
+            return Document(source, (), (), [Diagnostic("E0110", message, span)])
     comments: list[Word] = []
     document_errors: list[Diagnostic] = []
     state = grammar.start()
@@ -299,8 +306,7 @@ def parse_file(source: SourceText) -> Document:
         last = token
     items: tuple[Item, ...] = ()
     if errors.full:
-        message = f"the text has {MAX_ERRORS} errors of syntax: the rest of it was not read"
-        errors.add("E0110", last, message)
+        errors.add("E0110", last, "too much in this text fits nowhere: its rest was not read")
     else:
         items = errors.end(last, opened)
     return Document(source, items, tuple(comments), document_errors)
@@ -332,10 +338,11 @@ class _FileErrors:
         """The last good token, where what follows it is being skipped."""
         self.seen: set[str] = set()
         self.seen_end = 0
+        self.skipped = 0
 
     @property
     def full(self) -> bool:
-        return len(self.into) >= MAX_ERRORS
+        return len(self.into) >= MAX_ERRORS or self.skipped >= MAX_SKIPPED
 
     def add(self, code: str, at: Word, message: str, help: str | None = None) -> None:
         span = self.source.span(at.start, at.end)
@@ -350,7 +357,7 @@ class _FileErrors:
             at = Word("", f"{key.text}=", key.start)
             self.add("E0405", at, "a value is missing after `=`")
         elif self.into[-1].code == "E0105" and "SETTING" in self.state.accepts():
-            last = self.take(Word("SETTING", f'{key.text}=""', key.start))
+            last = self.take(Word("SETTING", f'{key.text}=""', key.start)) or last
         self.stuck_after = last
         self.seen = {"UNEXPECTED"}
         return last
@@ -387,6 +394,7 @@ class _FileErrors:
         kind = token.type
         fits_nowhere = kind in self.seen or (again and kind not in _STARTS and kind != "RBRACE")
         if fits_nowhere and not (first_of_line and kind in {"WORD", "SETTING"}):
+            self.skipped += 1
             return None
         self.seen.add(kind)
         accepts = self.state.accepts()
@@ -430,15 +438,15 @@ class _FileErrors:
         return last.type == "VARIANT" or (opens and not first_of_line)
 
     def opens_section(self, token: Word) -> bool:
-        return _OPENS_SECTION.match(self.source.text, token.end) is not None
+        behind = self.source.text[token.end : token.end + 200]
+        return _OPENS_SECTION.match(behind) is not None
 
-    def take(self, token: Word) -> Word:
-        """Feed a token, and before it those that must stand between."""
-        for _ in range(8):
-            accepts = self.state.accepts()
-            if token.type in accepts:
-                break
-            lacking = next(kind for kind in _CLOSING if kind in accepts)
+    def take(self, token: Word) -> Word | None:
+        """Feed a token, and before it those that must stand between; None where it never fits."""
+        while token.type not in (accepts := self.state.accepts()):
+            lacking = next((kind for kind in _CLOSING if kind in accepts), None)
+            if lacking is None:
+                return None
             self.state.feed_token(Word(lacking, _CLOSING[lacking], token.start))
         self.state.feed_token(token)
         return token
