@@ -45,6 +45,8 @@ from archdsl.rounding import make_divisible, same_padding
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "docs/language.md", "docs/cost.md")
+"""docs/errors.md is written by tests/test_diagnostics.py."""
+
 EXAMPLE = ROOT / "docs" / "pico.arch"
 
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
@@ -293,8 +295,9 @@ def attributes() -> str:
 
 _LIMITS = {
     "MAX_TEXT": "characters of a text",
+    "MAX_TOKENS": "words and signs of a text, and the gaps between them",
     "MAX_WORD": "characters of a word or a block string",
-    "MAX_STATEMENTS": "variants of a file, `published` statements of each",
+    "MAX_STATEMENTS": "variants of a file; `published` statements, those of variants counted",
     "MAX_BLOCKS": "blocks of a network, repeats counted",
     "MAX_REPEATS": "`r`",
     "MAX_KERNEL": "a kernel's side",
@@ -306,6 +309,7 @@ _LIMITS = {
     "MAX_CLASSES": "`classes`",
     "MAX_SCALE": "`width` and `depth`",
     "MAX_ERRORS": "errors that are reported of one text",
+    "MAX_SKIPPED": "words of a text that are skipped, for they fit nowhere",
 }
 
 
@@ -630,13 +634,11 @@ def example() -> str:
 
 
 def emitted() -> str:
-    """A block and the network itself in the PyTorch source of the example file."""
+    """The network's class in the PyTorch source of the example file."""
     source = archdsl.compile(archdsl.load(EXAMPLE), to="torch").data.decode("utf-8")
-    classes = re.findall(r"^class \w+\(.*?(?=^\S)", source, re.S | re.M)
-    block = next(text for text in classes if text.startswith("class UniversalInverted"))
-    network = next(text for text in classes if text.startswith("class Pico("))
-    network = network.partition("    @torch.jit.export")[0]
-    return f"```python\n{block.strip()}\n\n\n{network.strip()}\n```\n"
+    network = re.search(r"^class Pico\(.*?(?=^    @torch)", source, re.S | re.M)
+    assert network is not None
+    return f"```python\n{network[0].rstrip()}\n```\n"
 
 
 def published() -> str:
