@@ -263,8 +263,8 @@ def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
                 raise LoweringError(
                     "E0210",
                     field,
-                    "the expanded width is the input's, so the block is a 1x1 convolution: "
-                    f"there is nothing for `{'se' if field == 'se' else 'g'}`",
+                    "the expanded width is the input's: the block is a 1x1 convolution with "
+                    f"nothing for `{'se' if field == 'se' else 'g'}`",
                     "leave it out, or expand to another width",
                 )
         # As the official code has it: neither expansion nor activation are left.
