@@ -21,11 +21,13 @@ from archdsl.ir.lower import LoweringError, lower
 from archdsl.ir.node import Fragment, Origin
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
-from archdsl.lang.elaborate import Origins, elaborate, sentence
+from archdsl.lang.elaborate import elaborate
+from archdsl.lang.origins import Origins
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import ArchSpec, Attributes, Block, Classifier, Expect, Published, Variant
 from archdsl.lang.syntax import parse_file
+from archdsl.lang.values import sentence
 from archdsl.limits import MAX_BLOCKS
 from archdsl.passes.cost import (
     Cost,

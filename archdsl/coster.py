@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from archdsl.compiler import Arch, Placed, Run, State, block_compiler
+from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import ArchError, Diagnostic
-from archdsl.lang.elaborate import decode
 from archdsl.lang.printer import print_block
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import Attributes, Block

@@ -9,9 +9,11 @@ from decimal import Decimal
 from archdsl.compiler import Arch
 from archdsl.ir.lower import rounded
 from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, quoted
-from archdsl.lang.elaborate import Elaborated, Origins, elaborate
+from archdsl.lang.elaborate import Elaborated, elaborate
+from archdsl.lang.fields import Width
+from archdsl.lang.origins import Origins
 from archdsl.lang.source import SourceText
-from archdsl.lang.spec import Attributes, Block, Published, Width
+from archdsl.lang.spec import Attributes, Block, Published
 from archdsl.lang.syntax import parse_file
 from archdsl.limits import MAX_BLOCKS
 

@@ -35,9 +35,11 @@ from archdsl.ir.node import INPUT, Fragment
 from archdsl.ir.ops import Op, Shape
 from archdsl.lang.diagnostics import Diagnostic, in_order, render
 from archdsl.lang.dialects.json import write_json
-from archdsl.lang.printer import decimal, format_source
+from archdsl.lang.fields import Flags, Width
+from archdsl.lang.formatter import format_source
+from archdsl.lang.printer import decimal
 from archdsl.lang.source import SourceText
-from archdsl.lang.spec import KINDS, Attributes, Flags, SqueezeExcite, Width, vocabulary
+from archdsl.lang.spec import KINDS, Attributes, SqueezeExcite, vocabulary
 from archdsl.library import members
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.roofline.model import Device

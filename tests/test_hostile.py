@@ -18,7 +18,7 @@ from archdsl.files import decode_source
 from archdsl.lang.codes import CODES
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.dialects.json import read_json
-from archdsl.lang.printer import format_source
+from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
 from archdsl.limits import MAX_ERRORS
 

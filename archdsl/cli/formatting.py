@@ -86,7 +86,7 @@ def fmt(files: tuple[str, ...], check: bool, diff: bool, json: bool) -> Status:
 
 def _format(file: str) -> Formatted:
     from archdsl.files import decode_source
-    from archdsl.lang.printer import format_source
+    from archdsl.lang.formatter import format_source
 
     if file == "-":
         source = read_stdin()

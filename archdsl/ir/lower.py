@@ -28,6 +28,7 @@ from archdsl.ir.ops import (
     Softmax,
     Transpose,
 )
+from archdsl.lang.fields import Width
 from archdsl.lang.spec import (
     Attributes,
     Block,
@@ -42,7 +43,6 @@ from archdsl.lang.spec import (
     Separable,
     Skip,
     UniversalInvertedBottleneck,
-    Width,
 )
 from archdsl.lang.spec import (
     Dropout as DropoutSpec,

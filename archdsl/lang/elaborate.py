@@ -1,26 +1,26 @@
 """From syntax trees to the typed specification; every fault becomes a diagnostic with a span.
 
-Reading a block string, and reading a file's attributes, are memoised by text: a stream of
-architectures from one search space is made of few distinct ones.
+Reading a file's attributes is memoised by text, as reading a block string is (decode.py).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
-from archdsl.lang.source import SourceText, Span
+from archdsl.lang.origins import Origins
+from archdsl.lang.recovery import without_equals
+from archdsl.lang.source import Span
 from archdsl.lang.spec import (
     ATTRIBUTES,
-    KINDS,
     SECTIONS,
     STATEMENTS,
     VARIANT_SETTINGS,
@@ -34,390 +34,19 @@ from archdsl.lang.spec import (
     SqueezeExcite,
     Stage,
     Variant,
-    vocabulary,
 )
-from archdsl.lang.syntax import (
+from archdsl.lang.trees import (
     Choice,
     Document,
     Item,
-    Part,
     Section,
     Setting,
     Statement,
     Word,
-    parse_block,
-    without_equals,
 )
-from archdsl.lang.syntax import Variant as VariantTree
+from archdsl.lang.trees import Variant as VariantTree
+from archdsl.lang.values import number, sentence
 from archdsl.limits import MAX_ERRORS, MAX_STATEMENTS
-
-# ---------------------------------------------------------------------------------------- values
-
-_NUMBER = re.compile(r"[0-9][0-9_]{0,39}")
-_DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,3})?")
-
-# What pydantic finds wrong, in the words of this language.
-_SENTENCES = {
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "greater_than": "must be more than {gt}",
-    "less_than": "must be less than {lt}",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must match {pattern}",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_type": "must be a text",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "model_type": "must be an object",
-    "dict_type": "must be an object",
-    "tuple_type": "must be an array",
-    "union_tag_not_found": "a block needs its `kind`",
-    "union_tag_invalid": "`kind` must be one of {expected_tags}",
-}
-_CODES = {
-    "even_kernel": "E0209",
-    "no_heads": "E0211",
-    "conflict": "E0210",
-    "no_depthwise": "E0304",
-    "missing": "E0206",
-}
-
-
-def number(text: str) -> int | float | str:
-    """The value a text stands for: a whole number, a decimal, or the text itself.
-
-    >>> number("9_715_512"), number("1e-3"), number("relu"), number("1e999")
-    (9715512, 0.001, 'relu', '1e999')
-    """
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    if _DECIMAL.fullmatch(text):
-        value = float(text)
-        return value if math.isfinite(value) else text
-    return text
-
-
-def sentence(error: Mapping[str, Any]) -> str:
-    """What a pydantic error says, as the end of a sentence ("must be at least 1")."""
-    template = _SENTENCES.get(error["type"])
-    if template is not None:
-        context = dict(error.get("ctx", {}))
-        for key in {"expected", "expected_tags"} & set(context):
-            context[key] = str(context[key]).replace("'", "`")
-        # A limit of 1.0 reads as 1.
-        plain = {k: f"{v:g}" if type(v) is float else v for k, v in context.items()}
-        return template.format(**plain)
-    message = str(error["msg"])
-    return message if error["type"] in _CODES else message[0].lower() + message[1:]
-
-
-# ---------------------------------------------------------------------------------------- blocks
-
-
-class Problem(NamedTuple):
-    """A fault in a block string, at characters `start` to `end` of it."""
-
-    code: str
-    message: str
-    start: int
-    end: int
-    help: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A block string read: the block if it is valid, where each field stands, the faults."""
-
-    block: AnyBlock | None
-    places: Mapping[str, tuple[int, int]]
-    problems: tuple[Problem, ...]
-
-
-@lru_cache(maxsize=1 << 16)
-def decode(text: str) -> Decoded:
-    """Read a block string. Memoised: equal strings give the same block object."""
-    parts, errors = parse_block(text)
-    if errors:
-        hints = {",": "blocks are parted by spaces", "-": "fields are joined by `_`"}
-        problems = (Problem("E0212", m, a, b, hints.get(text[a:b])) for a, b, m in errors)
-        return Decoded(None, {}, tuple(problems))
-    return _Decoding(text).run(parts)
-
-
-class _Decoding:
-    """Reads the parts of one block string."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.problems: list[Problem] = []
-        self.places: dict[str, tuple[int, int]] = {}
-        self.values: dict[str, Any] = {}
-
-    def problem(
-        self, code: str, message: str, at: tuple[int, int], help: str | None = None
-    ) -> None:
-        self.problems.append(Problem(code, message, *at, help))
-
-    def run(self, parts: list[Part]) -> Decoded:
-        kind, parts = self.kind(parts)
-        if kind is None:
-            return Decoded(None, {}, tuple(self.problems))
-        for part in parts:
-            if part.values is None and part.key.text in KINDS and part is not parts[0]:
-                message = f"the kind `{part.key.text}` follows a field"
-                hint = f"the kind comes first: `{part.key.text}_...`"
-                self.problem("E0213", message, _at(part, self.text), hint)
-                return Decoded(None, {}, tuple(self.problems[-1:]))
-            self.part(kind, part)
-        block: Any = None
-        try:
-            block = KINDS[kind].model_validate({"kind": kind, **self.values})
-        except ValidationError as errors:
-            for error in errors.errors(include_url=False, include_input=False):
-                self.invalid(kind, error)
-        if self.problems:
-            block = None
-        return Decoded(block, self.places, tuple(self.problems))
-
-    def kind(self, parts: list[Part]) -> tuple[str | None, list[Part]]:
-        first = parts[0]
-        name = first.key.text
-        if first.values is not None or name in vocabulary("ir").flags:
-            return "ir", parts
-        if name in KINDS:
-            return name, parts[1:]
-        if name in vocabulary("ir").keys:
-            return "ir", parts
-        guess = _KINDS_ELSEWHERE.get(name.lower())
-        guess = guess or did_you_mean(name, [*KINDS, *vocabulary("ir").flags])
-        hint = f"did you mean `{guess}`?" if guess else f"kinds: {', '.join(KINDS)}"
-        self.problem("E0201", f"unknown block kind {quoted(name)}", _at(first, self.text), hint)
-        return None, parts
-
-    def part(self, kind: str, part: Part) -> None:
-        key, values, at = part.key.text, part.values, _at(part, self.text)
-        words = vocabulary(kind)
-        whole = self.text[at[0] : at[1]]
-        if whole in words.flags:
-            name, value = words.flags[whole]
-        elif key in words.keys:
-            name = words.keys[key]
-            if values is None:
-                self.problem(
-                    "E0207", f"`{key}` needs a value", at, f"such as `{key}{_sample(key)}`"
-                )
-                return
-            if len(values) > 1:
-                message = f"{quoted(whole)} is a choice, and this is not a search space"
-                self.problem("E0107", message, at, f"write one value, such as `{key}{values[0]}`")
-                return
-            # No start kernel is even or has two digits: a stride is meant.
-            if kind == "uib" and key == "s" and values[0] in {"2", "11", "12", "21", "22"}:
-                message = "in a `uib`, `s` is the start kernel, not the stride"
-                self.problem("E0208", message, at, f"the stride is `st{values[0]}`")
-                return
-            value = number(values[0])
-        else:
-            self.unknown(kind, key, values, whole, at)
-            return
-        if name in self.places:
-            first = self.text[slice(*self.places[name])]
-            before = "" if first == whole else f", after {quoted(first)}"
-            message = f"{quoted(whole)} sets `{_spelling(name)}` a second time{before}"
-            self.problem("E0204", message, at, "keep one of them")
-            return
-        self.places[name] = at
-        self.values[name] = value
-
-    def unknown(
-        self, kind: str, key: str, values: tuple[str, ...] | None, whole: str, at: tuple[int, int]
-    ) -> None:
-        words = vocabulary(kind)
-        holders = [
-            other
-            for other in KINDS
-            if whole in vocabulary(other).flags
-            or (values is not None and key in vocabulary(other).keys)
-        ]
-        if key in words.flags and values is not None:
-            self.problem("E0207", f"`{key}` is a flag and takes no value", at, f"write `{key}`")
-        elif holders:
-            field = key if values is not None else whole
-            hint = f"`{kind}` takes {', '.join([*words.keys, *words.flags])}"
-            if kind == "uib" and field == "k":
-                hint = "a `uib` has two kernels: `s` (start) and `m` (middle)"
-            elif len(holders) <= 3:
-                hint = f"`{field}` is for {listed([f'`{h}`' for h in holders], 'and')}\n{hint}"
-            self.problem("E0205", f"a block of kind `{kind}` has no `{field}`", at, hint)
-        else:
-            hint = ""
-            flag = did_you_mean(whole, words.flags)
-            letter = _elsewhere(key, kind) or did_you_mean(key, words.keys)
-            if flag:
-                hint = f"did you mean `{flag}`?"
-            elif values is not None and letter:
-                hint = f"did you mean `{letter}{values[0]}`?"
-            hint = hint or f"`{kind}` takes {', '.join([*words.keys, *words.flags])}"
-            self.problem("E0202", f"unknown field {quoted(whole)}", at, hint)
-
-    def invalid(self, kind: str, error: Mapping[str, Any]) -> None:
-        code = _CODES.get(error["type"], "E0207")
-        context = error.get("ctx", {})
-        if code == "E0206":
-            missing = str(error["loc"][0])
-            letters = {name: letter for letter, name in vocabulary(kind).keys.items()}
-            letter = letters.get(missing, missing)
-            if missing in letters.values():
-                letter = missing
-            # A field whose own text is faulty has been reported already.
-            if any(p.code != "E0206" and self._speaks_of(p, letter) for p in self.problems):
-                return
-            what = KINDS[kind].model_fields[_field(kind, letter)].description
-            message = f"a block of kind `{kind}` needs `{letter}` ({what})"
-            self.problem(code, message, self._kind_place(), f"such as `{letter}{_sample(letter)}`")
-            return
-        name = _field(kind, str(error["loc"][0] if error["loc"] else context.get("field", "")))
-        at = self.places.get(name, (0, len(self.text)))
-        shown = quoted(self.text[slice(*at)])
-        hint = None
-        if code == "E0209":
-            value = int(self.values[name])
-            key = self.text[at[0] : at[1]].rstrip("0123456789")
-            hint = f"write `{key}{value - 1}` or `{key}{value + 1}`"
-        elif code == "E0304":
-            hint = "add `m3`, or leave the stride out"
-        elif code == "E0211":
-            hint = f"such as `h{_sample('h')}`"
-        elif code == "E0210":
-            hint = f"leave {shown} out"
-        says = sentence(error)
-        message = f"{shown}: {says}" if says.startswith("must") else says
-        self.problem(code, message, at, hint)
-
-    def _kind_place(self) -> tuple[int, int]:
-        end = self.text.find("_")
-        return (0, len(self.text) if end < 0 else end)
-
-    def _speaks_of(self, problem: Problem, letter: str) -> bool:
-        return bool(re.fullmatch(rf"{letter}[^a-z]*", self.text[problem.start : problem.end]))
-
-
-def _at(part: Part, text: str) -> tuple[int, int]:
-    end = text.find("_", part.key.start)
-    return part.key.start, len(text) if end < 0 else end
-
-
-def _field(kind: str, name: str) -> str:
-    """A field's name from its letter or its name (pydantic reports either)."""
-    return vocabulary(kind).keys.get(name, name)
-
-
-# What papers and other libraries call our kinds and fields.
-_KINDS_ELSEWHERE = {"mbconv": "ir", "bneck": "ir", "fusedmbconv": "fused", "er": "fused"}
-_KINDS_ELSEWHERE |= {"uir": "uib", "ds": "sep", "dws": "sep", "dsconv": "sep", "dwconv": "dw"}
-_KINDS_ELSEWHERE |= {"cn": "conv", "mhsa": "mha", "gap": "pool", "avgpool": "pool"}
-_KINDS_ELSEWHERE |= {"dense": "fc", "classifier": "fc", "identity": "skip"}
-_FIELDS_ELSEWHERE = {"c": "o", "n": "r", "t": "e", "a": "s"}
-
-
-def _elsewhere(key: str, kind: str) -> str | None:
-    """Our letter for one of MobileNetV2's tables (t, c, n, s) or of timm's strings (a, c)."""
-    letter = _FIELDS_ELSEWHERE.get(key)
-    return letter if letter in vocabulary(kind).keys and (key != "a" or kind == "uib") else None
-
-
-_SAMPLES = {"k": "3", "s": "22", "st": "22", "o": "80", "i": "40", "e": "6", "x": "184", "r": "2"}
-_SAMPLES |= {"se": "0.25", "m": "3", "h": "4", "d": "64", "kv": "2", "p": "0.2", "g": "64"}
-
-
-def _sample(letter: str) -> str:
-    return _SAMPLES.get(letter, "1")
-
-
-def _spelling(name: str) -> str:
-    return {"act": "activation"}.get(name, name.replace("_", " "))
-
-
-# ----------------------------------------------------------------------------------------- files
-
-
-@dataclass(frozen=True)
-class Origins:
-    """Where the parts of a specification stand in the text they came from."""
-
-    document: Document
-
-    @property
-    def source(self) -> SourceText:
-        return self.document.source
-
-    def span(self, word: Word) -> Span:
-        return Span(self.source, word.start, word.end)
-
-    @cached_property
-    def sections(self) -> dict[str, Section]:
-        """The sections under the paths that `ArchSpec.sections` gives them."""
-        found: dict[str, Section] = {}
-        number = 0
-        for item in self.document.items:
-            if type(item) is Section:
-                path = item.kind.text
-                if path == "stage":
-                    number += 1
-                    path = f"stages.{item.name.text if item.name else f'stage{number}'}"
-                found[path] = item
-        return found
-
-    @cached_property
-    def _statements(self) -> dict[tuple[str | None, str], list[Statement]]:
-        found: dict[tuple[str | None, str], list[Statement]] = {}
-        for item in self.document.items:
-            if type(item) is Statement:
-                found.setdefault((None, item.keyword.text), []).append(item)
-            elif type(item) is VariantTree:
-                for statement in item.statements:
-                    found.setdefault((item.name.text, statement.keyword.text), []).append(statement)
-        return found
-
-    def block(self, path: str, index: int) -> Word | None:
-        """The block string number `index` of the section that `ArchSpec.sections` calls `path`."""
-        section = self.sections.get(path)
-        word = section.blocks[index] if section else None
-        return word if type(word) is Word else None
-
-    def field(self, path: str, index: int, name: str | None) -> Span | None:
-        """The span of a block's field, or of the whole block where the field is not written."""
-        word = self.block(path, index)
-        if word is None:
-            return None
-        place = decode(word.text).places.get(name or "")
-        return self.span(word).part(*place) if place else self.span(word)
-
-    def variant(self, name: str | None) -> Span | None:
-        """The span of a variant's name."""
-        for item in self.document.items:
-            if type(item) is VariantTree and item.name.text == name:
-                return self.span(item.name)
-        return None
-
-    def statements(self, keyword: str, variant: str | None = None) -> list[Statement]:
-        """The statements `keyword` of the file, or of one of its variants."""
-        return self._statements.get((variant, keyword), [])
-
-    def setting(
-        self, keyword: str, key: str, variant: str | None = None, index: int = 0
-    ) -> Span | None:
-        """The span of `key=value` in the statement number `index` of that keyword."""
-        statements = self.statements(keyword, variant)
-        for setting in statements[index].settings if index < len(statements) else ():
-            if setting.name == key:
-                return Span(self.source, setting.key.start, setting.value.end)
-        return None
 
 
 class Elaborated(NamedTuple):

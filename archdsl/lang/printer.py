@@ -1,19 +1,15 @@
-"""The canonical form: of a block, of a specification, and of a file with its comments."""
+"""The canonical form of a block and of a specification."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
-from archdsl.lang.diagnostics import ArchError
-from archdsl.lang.elaborate import decode, number
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import (
-    ATTRIBUTES,
     ArchSpec,
     Attributes,
     Block,
@@ -22,20 +18,13 @@ from archdsl.lang.spec import (
     Variant,
     vocabulary,
 )
-from archdsl.lang.syntax import (
-    Choice,
-    Document,
-    Item,
-    Section,
-    Setting,
+from archdsl.lang.syntax import parse_file
+from archdsl.lang.trees import (
     Statement,
-    Word,
-    parse_file,
 )
-from archdsl.lang.syntax import Variant as VariantTree
 
-_LINE = 88
-_INDENT = "  "
+LINE = 88
+INDENT = "  "
 
 # The one order of a block's fields, and those that are printed even at their default.
 _ORDER = ("r", "k", "h", "d", "kv", "s", "m", "st", "e", "x", "i", "o", "se", "g", "p")
@@ -54,7 +43,7 @@ _STATED = ("input", "act", "norm", "pad", "round")
 def print_block(block: Block) -> str:
     """A block's canonical string.
 
-    >>> from archdsl.lang.elaborate import decode
+    >>> from archdsl.lang.decode import decode
     >>> print_block(decode("s2_ir_r1".replace("s2_ir", "ir_s2") + "_o80_k5").block)
     'k5_s22_e1_o80'
     """
@@ -160,9 +149,9 @@ def _section(title: str, blocks: Iterable[Block]) -> list[str]:
 
 def _braced(title: str, words: Sequence[str]) -> list[str]:
     line = " ".join([title, "{", *words, "}"])
-    if len(words) <= 1 and len(line) <= _LINE:
+    if len(words) <= 1 and len(line) <= LINE:
         return [line]
-    return [f"{title} {{", *(_INDENT + word for word in words), "}"]
+    return [f"{title} {{", *(INDENT + word for word in words), "}"]
 
 
 def _expect(expect: Expect | None) -> list[str]:
@@ -209,209 +198,7 @@ def _variant(variant: Variant) -> list[str]:
         settings.append(f"{name}={text}")
     bodies = [*_expect(variant.expect), *(_published(p) for p in variant.published)]
     line = " ".join([f"variant {variant.name} {{", *settings, *bodies, "}"])
-    if len(line) <= _LINE:
+    if len(line) <= LINE:
         return [line]
     body = [" ".join(settings), *bodies] if settings else bodies
-    return [f"variant {variant.name} {{", *(_INDENT + text for text in body), "}"]
-
-
-# ---------------------------------------------------------------------------------------- files
-
-
-def format_source(source: SourceText) -> str:
-    """A file's text in canonical form: same items in the same order, comments kept.
-
-    Raises:
-        ArchError: the text has errors of syntax or in a block string.
-    """
-    document = parse_file(source)
-    errors = [d for d in document.diagnostics if d.severity == "error"]
-    if errors:
-        raise ArchError(errors)
-    return _Formatter(document).run()
-
-
-@dataclass
-class _Line:
-    text: str
-    comment: str = ""
-    depth: int = 0
-
-
-class _Element(NamedTuple):
-    """A piece of a braced body, and its canonical text."""
-
-    start: int
-    end: int
-    text: str
-
-
-class _Formatter:
-    """Lays out a document; `comments` holds those not yet written, in order."""
-
-    def __init__(self, document: Document) -> None:
-        self.text = document.source.text
-        self.items = document.items
-        self.comments = list(reversed(document.comments))
-        self.lines: list[_Line] = []
-
-    def run(self) -> str:
-        previous_end = 0
-        runs = self._key_widths()
-        for number_, item in enumerate(self.items):
-            self._leading(previous_end, item.start, 0)
-            if self.lines and self._blank_before(item.start):
-                self.lines.append(_Line(""))
-            if type(item) is Section:
-                self._body(_title(item), item, [_element(word) for word in item.blocks])
-            elif type(item) is VariantTree:
-                elements = [*_settings(item), *(_statement(s) for s in item.statements)]
-                self._body(f"variant {item.name.text}", item, elements)
-            elif type(item) is Statement:
-                # A comment inside a statement moves above it.
-                for comment in self._take(item.end):
-                    self.lines.append(_Line(comment))
-                text = _statement(item, runs.get(number_, 0)).text
-                self.lines.append(_Line(text, self._trailing(item.end)))
-            previous_end = item.end
-        self._leading(previous_end, len(self.text), 0)
-        return "\n".join(self._aligned()) + "\n" if self.lines else ""
-
-    # -- layout
-
-    def _body(self, title: str, item: Section | VariantTree, elements: list[_Element]) -> None:
-        has_comment = any(item.start < c.start < item.closed for c in self.comments)
-        line = " ".join([title, "{", *(e.text for e in elements), "}"])
-        several = len(elements) > 1 and type(item) is Section
-        if not has_comment and not several and len(line) <= _LINE:
-            self.lines.append(_Line(line, self._trailing(item.end)))
-            return
-        for comment in self._take(item.opened):
-            self.lines.append(_Line(comment))
-        self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1)))
-        if type(item) is VariantTree and not has_comment:
-            elements = list(_joined_settings(item, elements))
-        end = item.opened + 1
-        for element in elements:
-            self._leading(end, element.start, 1)
-            if self._blank_before(element.start) and self.lines[-1].text != f"{title} {{":
-                self.lines.append(_Line(""))
-            for comment in self._take(element.end):
-                self.lines.append(_Line(comment, depth=1))
-            self.lines.append(_Line(element.text, self._trailing(element.end), 1))
-            end = element.end
-        self._leading(end, item.closed, 1)
-        self.lines.append(_Line("}", self._trailing(item.end)))
-
-    def _take(self, before: int) -> Iterator[str]:
-        while self.comments and self.comments[-1].start < before:
-            yield self.comments.pop().text.rstrip()
-
-    def _leading(self, end: int, start: int, depth: int) -> None:
-        while self.comments and self.comments[-1].start < start:
-            comment = self.comments.pop()
-            if self.lines and self._blank_before(comment.start) and comment.start > end:
-                self.lines.append(_Line(""))
-            self.lines.append(_Line(comment.text.rstrip(), depth=depth))
-
-    def _trailing(self, end: int) -> str:
-        """The comment that follows on the same line, if any."""
-        if self.comments:
-            comment = self.comments[-1]
-            between = self.text[end : comment.start]
-            if comment.start >= end and not between.strip() and "\n" not in between:
-                return self.comments.pop().text.rstrip()
-        return ""
-
-    def _blank_before(self, start: int) -> bool:
-        """Whether an empty line stands right before this place."""
-        spaces = self.text[len(self.text[:start].rstrip()) : start]
-        return spaces.count("\n") > 1
-
-    def _key_widths(self) -> dict[int, int]:
-        """For each attribute statement the width its keyword is padded to in its run."""
-        widths: dict[int, int] = {}
-        run: list[int] = []
-        for index, item in enumerate([*self.items, None]):
-            is_attribute = type(item) is Statement and item.keyword.text in ATTRIBUTES
-            if run and (not is_attribute or (item and self._blank_before(item.start))):
-                longest = max(len(_keyword(self.items[i])) for i in run)
-                widths.update(dict.fromkeys(run, longest + 2))
-                run = []
-            if is_attribute:
-                run.append(index)
-        return widths
-
-    def _aligned(self) -> Iterator[str]:
-        """The lines, with the comments of consecutive lines in one column."""
-        column = 0
-        for index, line in enumerate(self.lines):
-            text = _INDENT * line.depth + line.text
-            if not line.comment:
-                yield text.rstrip()
-                continue
-            if index == 0 or not self.lines[index - 1].comment:
-                run = index
-                column = 0
-                while run < len(self.lines) and self.lines[run].comment:
-                    other = self.lines[run]
-                    column = max(column, len(_INDENT * other.depth + other.text))
-                    run += 1
-            yield f"{text:<{column}}  {line.comment}"
-
-
-def _keyword(item: Item) -> str:
-    assert type(item) is Statement
-    return item.keyword.text
-
-
-def _title(section: Section) -> str:
-    return section.kind.text if section.name is None else f"{section.kind.text} {section.name.text}"
-
-
-def _element(word: Word | Choice) -> _Element:
-    if type(word) is Choice:
-        text = "( " + " | ".join(_canonical(inner) for inner in word.blocks) + " )"
-        return _Element(word.start, word.end, text)
-    assert type(word) is Word
-    return _Element(word.start, word.end, _canonical(word))
-
-
-def _canonical(word: Word) -> str:
-    block = decode(word.text).block
-    # A faulty block, or one with choices, is left as it is written.
-    return word.text if block is None else print_block(block)
-
-
-def _value(word: Word, *, rounded: bool = False) -> str:
-    value = number(word.text)
-    if word.type == "STRING" or rounded or isinstance(value, str):
-        return word.text
-    return f"{value:_}" if isinstance(value, int) and value > 9999 else decimal(value)
-
-
-def _setting(setting: Setting, *, rounded: bool = False) -> str:
-    return f"{setting.name}={_value(setting.value, rounded=rounded)}"
-
-
-def _statement(statement: Statement, width: int = 0) -> _Element:
-    keyword = statement.keyword.text
-    # Printed figures are kept to the digit: their precision is their meaning.
-    rounded = keyword == "published"
-    parts = [] if statement.value is None else [_value(statement.value)]
-    parts += [_setting(setting, rounded=rounded) for setting in statement.settings]
-    text = f"{keyword:<{width}}" if width else f"{keyword} "
-    return _Element(statement.start, statement.end, text + " ".join(parts))
-
-
-def _settings(variant: VariantTree) -> list[_Element]:
-    return [_Element(s.start, s.end, _setting(s)) for s in variant.settings]
-
-
-def _joined_settings(variant: VariantTree, elements: list[_Element]) -> Iterator[_Element]:
-    """A variant's settings on one line, its statements below."""
-    count = len(variant.settings)
-    if count:
-        first, last = elements[0], elements[count - 1]
-        yield _Element(first.start, last.end, " ".join(e.text for e in elements[:count]))
-    yield from elements[count:]
+    return [f"variant {variant.name} {{", *(INDENT + text for text in body), "}"]

@@ -1,179 +1,48 @@
 """The typed specification of an architecture: one pydantic class for each block kind.
 
 A field's alias is its letter in the language, its name is its key in JSON. These classes are the
-only place that says which fields a kind has, what they mean, their defaults and their limits;
-the parser, the printer, the JSON Schema and the tables in docs/language.md all read them.
+only place that says which fields a kind has, what they mean and their defaults; fields.py says
+what their values may be. The parser, the printer, the JSON Schema and the tables in
+docs/language.md all read them.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from archdsl.lang.fields import (
+    Activation,
+    ActivationName,
+    Channels,
+    Expansion,
+    FactName,
+    Flags,
+    Heads,
+    Image,
+    Kernel,
+    Name,
+    OptionalKernel,
+    OutWidth,
+    Rate,
+    Ratio,
+    Repeats,
+    Scale,
+    Stride,
+    Text,
+    VariantName,
+)
 from archdsl.limits import (
-    MAX_CHANNELS,
     MAX_CLASSES,
-    MAX_EXPANSION,
-    MAX_HEADS,
-    MAX_KERNEL,
-    MAX_REPEATS,
-    MAX_SCALE,
-    MAX_SIDE,
     MAX_STRIDE,
 )
-
-# ---------------------------------------------------------------------------------------- values
-
-
-@dataclass(frozen=True, slots=True)
-class Width:
-    """A channel count as written: `o80`, `o1280!` (not scaled), `o1280+` (never scaled below)."""
-
-    channels: int
-    mark: Literal["", "!", "+"] = ""
-
-    def __str__(self) -> str:
-        return f"{self.channels}{self.mark}"
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """The bare words that set a field, and the value each of them stands for."""
-
-    words: dict[str, Any]
-
-
-_WIDTH = re.compile(r"([0-9]{1,12})([!+]?)")
-
-
-def _width(value: object) -> Width:
-    if isinstance(value, Width):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise PydanticCustomError("width", "must be a whole number, or one with `!` or `+` behind")
-    channels = int(match[1])
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise PydanticCustomError(
-            "width", "must be from 1 to {limit} channels", {"limit": MAX_CHANNELS}
-        )
-    return Width(channels, match[2])  # type: ignore[arg-type]  # the pattern allows these marks
-
-
-def _stride(value: object) -> tuple[int, int]:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 99:
-        pair = divmod(value, 10) if value > MAX_STRIDE else (value, value)
-    elif isinstance(value, (list, tuple)) and len(value) == 2:
-        pair = (value[0], value[1])
-    else:
-        pair = (0, 0)
-    if not all(type(step) is int and 1 <= step <= MAX_STRIDE for step in pair):
-        raise PydanticCustomError(
-            "stride",
-            "must be one digit, or two for height and width, each from 1 to {limit}",
-            {"limit": MAX_STRIDE},
-        )
-    return pair
-
-
-def _odd(value: object) -> object:
-    if type(value) is int and value % 2 == 0 and value > 0:
-        raise PydanticCustomError("even_kernel", "must be odd")
-    return value
-
-
-def _heads(value: object) -> object:
-    if value == 0:
-        raise PydanticCustomError("no_heads", "must be at least 1")
-    return value
-
-
-_SHAPE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})")
-
-
-def _image(value: object) -> tuple[int, int, int]:
-    if isinstance(value, str):
-        match = _SHAPE.fullmatch(value)
-        value = [int(side) for side in match.groups()] if match else None
-    if not (
-        isinstance(value, (list, tuple))
-        and len(value) == 3
-        and all(type(side) is int for side in value)
-    ):
-        raise PydanticCustomError("image", "must be HEIGHTxWIDTHxCHANNELS, such as 224x224x3")
-    height, width, channels = value
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 1 <= channels <= MAX_CHANNELS):
-        raise PydanticCustomError(
-            "image",
-            "sides must be from 1 to {side} pixels, channels from 1 to {channels}",
-            {"side": MAX_SIDE, "channels": MAX_CHANNELS},
-        )
-    return height, width, channels
-
-
-_WIDTH_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": MAX_CHANNELS},
-        {"type": "string", "pattern": "^[0-9]+[!+]?$"},
-    ],
-    "description": "channels; a string may mark them `!` (not scaled) or `+` (a lower bound)",
-}
-_PAIR_SCHEMA = {
-    "type": "array",
-    "items": {"type": "integer", "minimum": 1, "maximum": MAX_STRIDE},
-    "minItems": 2,
-    "maxItems": 2,
-}
-_IMAGE_SCHEMA = {
-    "type": "array",
-    "items": {"type": "integer", "minimum": 1},
-    "minItems": 3,
-    "maxItems": 3,
-    "description": "height, width, channels",
-}
-
-OutWidth = Annotated[
-    Width,
-    PlainValidator(_width),
-    PlainSerializer(lambda w: str(w) if w.mark else w.channels),
-    WithJsonSchema(_WIDTH_SCHEMA),
-]
-Stride = Annotated[tuple[int, int], BeforeValidator(_stride), WithJsonSchema(_PAIR_SCHEMA)]
-Image = Annotated[tuple[int, int, int], BeforeValidator(_image), WithJsonSchema(_IMAGE_SCHEMA)]
-Kernel = Annotated[int, Field(strict=True, ge=1, le=MAX_KERNEL), BeforeValidator(_odd)]
-OptionalKernel = Annotated[int, Field(strict=True, ge=0, le=MAX_KERNEL), BeforeValidator(_odd)]
-Channels = Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)]
-Repeats = Annotated[int, Field(strict=True, ge=1, le=MAX_REPEATS)]
-Heads = Annotated[int, Field(strict=True, ge=1, le=MAX_HEADS), BeforeValidator(_heads)]
-Expansion = Annotated[float, Field(gt=0, le=MAX_EXPANSION, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Scale = Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
-
-Text = Annotated[str, Field(pattern=r'^[^"\n\r]*$', max_length=1000)]
-FactName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z_0-9]{0,63}$")]
-
-ActivationName = Literal["relu", "relu6", "hswish", "swish", "gelu", "linear"]
-ACTIVATIONS = ("relu", "relu6", "hswish", "swish", "gelu", "linear")
-
-_ACT_FLAGS = Flags({name: name for name in ACTIVATIONS})
-Activation = Annotated[ActivationName | None, _ACT_FLAGS]
 
 
 class _Spec(BaseModel):

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
-from archdsl.lang.elaborate import sentence
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import ArchSpec
+from archdsl.lang.values import sentence
 from archdsl.limits import MAX_TEXT
 
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -1,0 +1,226 @@
+"""A file in canonical form: same items in the same order, comments kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from archdsl.lang.decode import decode
+from archdsl.lang.diagnostics import ArchError
+from archdsl.lang.printer import INDENT, LINE, decimal, print_block
+from archdsl.lang.source import SourceText
+from archdsl.lang.spec import (
+    ATTRIBUTES,
+)
+from archdsl.lang.syntax import parse_file
+from archdsl.lang.trees import (
+    Choice,
+    Document,
+    Item,
+    Section,
+    Setting,
+    Statement,
+    Word,
+)
+from archdsl.lang.trees import Variant as VariantTree
+from archdsl.lang.values import number
+
+
+def format_source(source: SourceText) -> str:
+    """A file's text in canonical form: same items in the same order, comments kept.
+
+    Raises:
+        ArchError: the text has errors of syntax or in a block string.
+    """
+    document = parse_file(source)
+    errors = [d for d in document.diagnostics if d.severity == "error"]
+    if errors:
+        raise ArchError(errors)
+    return _Formatter(document).run()
+
+
+@dataclass
+class _Line:
+    text: str
+    comment: str = ""
+    depth: int = 0
+
+
+class _Element(NamedTuple):
+    """A piece of a braced body, and its canonical text."""
+
+    start: int
+    end: int
+    text: str
+
+
+class _Formatter:
+    """Lays out a document; `comments` holds those not yet written, in order."""
+
+    def __init__(self, document: Document) -> None:
+        self.text = document.source.text
+        self.items = document.items
+        self.comments = list(reversed(document.comments))
+        self.lines: list[_Line] = []
+
+    def run(self) -> str:
+        previous_end = 0
+        runs = self._key_widths()
+        for number_, item in enumerate(self.items):
+            self._leading(previous_end, item.start, 0)
+            if self.lines and self._blank_before(item.start):
+                self.lines.append(_Line(""))
+            if type(item) is Section:
+                self._body(_title(item), item, [_element(word) for word in item.blocks])
+            elif type(item) is VariantTree:
+                elements = [*_settings(item), *(_statement(s) for s in item.statements)]
+                self._body(f"variant {item.name.text}", item, elements)
+            elif type(item) is Statement:
+                # A comment inside a statement moves above it.
+                for comment in self._take(item.end):
+                    self.lines.append(_Line(comment))
+                text = _statement(item, runs.get(number_, 0)).text
+                self.lines.append(_Line(text, self._trailing(item.end)))
+            previous_end = item.end
+        self._leading(previous_end, len(self.text), 0)
+        return "\n".join(self._aligned()) + "\n" if self.lines else ""
+
+    # -- layout
+
+    def _body(self, title: str, item: Section | VariantTree, elements: list[_Element]) -> None:
+        has_comment = any(item.start < c.start < item.closed for c in self.comments)
+        line = " ".join([title, "{", *(e.text for e in elements), "}"])
+        several = len(elements) > 1 and type(item) is Section
+        if not has_comment and not several and len(line) <= LINE:
+            self.lines.append(_Line(line, self._trailing(item.end)))
+            return
+        for comment in self._take(item.opened):
+            self.lines.append(_Line(comment))
+        self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1)))
+        if type(item) is VariantTree and not has_comment:
+            elements = list(_joined_settings(item, elements))
+        end = item.opened + 1
+        for element in elements:
+            self._leading(end, element.start, 1)
+            if self._blank_before(element.start) and self.lines[-1].text != f"{title} {{":
+                self.lines.append(_Line(""))
+            for comment in self._take(element.end):
+                self.lines.append(_Line(comment, depth=1))
+            self.lines.append(_Line(element.text, self._trailing(element.end), 1))
+            end = element.end
+        self._leading(end, item.closed, 1)
+        self.lines.append(_Line("}", self._trailing(item.end)))
+
+    def _take(self, before: int) -> Iterator[str]:
+        while self.comments and self.comments[-1].start < before:
+            yield self.comments.pop().text.rstrip()
+
+    def _leading(self, end: int, start: int, depth: int) -> None:
+        while self.comments and self.comments[-1].start < start:
+            comment = self.comments.pop()
+            if self.lines and self._blank_before(comment.start) and comment.start > end:
+                self.lines.append(_Line(""))
+            self.lines.append(_Line(comment.text.rstrip(), depth=depth))
+
+    def _trailing(self, end: int) -> str:
+        """The comment that follows on the same line, if any."""
+        if self.comments:
+            comment = self.comments[-1]
+            between = self.text[end : comment.start]
+            if comment.start >= end and not between.strip() and "\n" not in between:
+                return self.comments.pop().text.rstrip()
+        return ""
+
+    def _blank_before(self, start: int) -> bool:
+        """Whether an empty line stands right before this place."""
+        spaces = self.text[len(self.text[:start].rstrip()) : start]
+        return spaces.count("\n") > 1
+
+    def _key_widths(self) -> dict[int, int]:
+        """For each attribute statement the width its keyword is padded to in its run."""
+        widths: dict[int, int] = {}
+        run: list[int] = []
+        for index, item in enumerate([*self.items, None]):
+            is_attribute = type(item) is Statement and item.keyword.text in ATTRIBUTES
+            if run and (not is_attribute or (item and self._blank_before(item.start))):
+                longest = max(len(_keyword(self.items[i])) for i in run)
+                widths.update(dict.fromkeys(run, longest + 2))
+                run = []
+            if is_attribute:
+                run.append(index)
+        return widths
+
+    def _aligned(self) -> Iterator[str]:
+        """The lines, with the comments of consecutive lines in one column."""
+        column = 0
+        for index, line in enumerate(self.lines):
+            text = INDENT * line.depth + line.text
+            if not line.comment:
+                yield text.rstrip()
+                continue
+            if index == 0 or not self.lines[index - 1].comment:
+                run = index
+                column = 0
+                while run < len(self.lines) and self.lines[run].comment:
+                    other = self.lines[run]
+                    column = max(column, len(INDENT * other.depth + other.text))
+                    run += 1
+            yield f"{text:<{column}}  {line.comment}"
+
+
+def _keyword(item: Item) -> str:
+    assert type(item) is Statement
+    return item.keyword.text
+
+
+def _title(section: Section) -> str:
+    return section.kind.text if section.name is None else f"{section.kind.text} {section.name.text}"
+
+
+def _element(word: Word | Choice) -> _Element:
+    if type(word) is Choice:
+        text = "( " + " | ".join(_canonical(inner) for inner in word.blocks) + " )"
+        return _Element(word.start, word.end, text)
+    assert type(word) is Word
+    return _Element(word.start, word.end, _canonical(word))
+
+
+def _canonical(word: Word) -> str:
+    block = decode(word.text).block
+    # A faulty block, or one with choices, is left as it is written.
+    return word.text if block is None else print_block(block)
+
+
+def _value(word: Word, *, rounded: bool = False) -> str:
+    value = number(word.text)
+    if word.type == "STRING" or rounded or isinstance(value, str):
+        return word.text
+    return f"{value:_}" if isinstance(value, int) and value > 9999 else decimal(value)
+
+
+def _setting(setting: Setting, *, rounded: bool = False) -> str:
+    return f"{setting.name}={_value(setting.value, rounded=rounded)}"
+
+
+def _statement(statement: Statement, width: int = 0) -> _Element:
+    keyword = statement.keyword.text
+    # Printed figures are kept to the digit: their precision is their meaning.
+    rounded = keyword == "published"
+    parts = [] if statement.value is None else [_value(statement.value)]
+    parts += [_setting(setting, rounded=rounded) for setting in statement.settings]
+    text = f"{keyword:<{width}}" if width else f"{keyword} "
+    return _Element(statement.start, statement.end, text + " ".join(parts))
+
+
+def _settings(variant: VariantTree) -> list[_Element]:
+    return [_Element(s.start, s.end, _setting(s)) for s in variant.settings]
+
+
+def _joined_settings(variant: VariantTree, elements: list[_Element]) -> Iterator[_Element]:
+    """A variant's settings on one line, its statements below."""
+    count = len(variant.settings)
+    if count:
+        first, last = elements[0], elements[count - 1]
+        yield _Element(first.start, last.end, " ".join(e.text for e in elements[:count]))
+    yield from elements[count:]

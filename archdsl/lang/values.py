@@ -1,0 +1,70 @@
+"""The values that words stand for, and what pydantic finds wrong in the words of this language."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_NUMBER = re.compile(r"[0-9][0-9_]{0,39}")
+_DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,3})?")
+
+# What pydantic finds wrong, in the words of this language.
+_SENTENCES = {
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "greater_than": "must be more than {gt}",
+    "less_than": "must be less than {lt}",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "tuple_type": "must be an array",
+    "union_tag_not_found": "a block needs its `kind`",
+    "union_tag_invalid": "`kind` must be one of {expected_tags}",
+}
+CODES = {
+    "even_kernel": "E0209",
+    "no_heads": "E0211",
+    "conflict": "E0210",
+    "no_depthwise": "E0304",
+    "missing": "E0206",
+}
+
+
+def number(text: str) -> int | float | str:
+    """The value a text stands for: a whole number, a decimal, or the text itself.
+
+    >>> number("9_715_512"), number("1e-3"), number("relu"), number("1e999")
+    (9715512, 0.001, 'relu', '1e999')
+    """
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        value = float(text)
+        return value if math.isfinite(value) else text
+    return text
+
+
+def sentence(error: Mapping[str, Any]) -> str:
+    """What a pydantic error says, as the end of a sentence ("must be at least 1")."""
+    template = _SENTENCES.get(error["type"])
+    if template is not None:
+        context = dict(error.get("ctx", {}))
+        for key in {"expected", "expected_tags"} & set(context):
+            context[key] = str(context[key]).replace("'", "`")
+        # A limit of 1.0 reads as 1.
+        plain = {k: f"{v:g}" if type(v) is float else v for k, v in context.items()}
+        return template.format(**plain)
+    message = str(error["msg"])
+    return message if error["type"] in CODES else message[0].lower() + message[1:]
