@@ -162,7 +162,8 @@ def shell(result: dict[str, Any]) -> str:
     for name, command in found.items():
         ratio = command["seconds"]["median"] / base["seconds"]["median"]
         cpu, memory = command["cpu_seconds"]["median"], command["peak_mib"]
-        cells = [*_times(command["seconds"]), _ms(command["warmup"]), f"{ratio:.1f}x", _ms(cpu)]
+        cells = [str(command["runs"]), *_times(command["seconds"]), _ms(command["warmup"])]
+        cells += [f"{ratio:.1f}x", _ms(cpu)]
         rows.append([name, *cells, f"{memory['median']:.0f}", f"{memory['max']:.0f}"])
         if (limit := command["target_seconds"]) is not None:
             median = command["seconds"]["median"]
@@ -171,11 +172,22 @@ def shell(result: dict[str, Any]) -> str:
         if (limit := command["target_mib"]) is not None:
             text = f"{name}: {memory['max'] * 1.048576:.0f} MB at its peak (target: under 100 MB)"
             verdicts.append(_verdict(memory["max"], limit, text))
-    head = ["ms", "median", "min", "max", "warm-up", f"to {base_name}", "CPU", "peak MiB", "max"]
+    head = [
+        "ms",
+        "runs",
+        "median",
+        "min",
+        "max",
+        "warm-up",
+        f"to {base_name}",
+        "CPU",
+        "peak MiB",
+        "max",
+    ]
     return "\n".join(
         [
             "",
-            f"3  Whole processes from a cold shell, {result['rounds']} times each; peak memory",
+            "3, 4  Whole processes from a cold shell: their time and their peak memory",
             _table(head, rows),
             *_missing(result["missing"]),
             *verdicts,

@@ -30,7 +30,7 @@ def one_text(options: argparse.Namespace) -> dict[str, Any]:
 
 def stream(options: argparse.Namespace) -> dict[str, Any]:
     """Lists and texts take turns, each pass in a fresh process: a memo is cold once in its life."""
-    rounds, count = (1, 2_000) if options.quick else (5, 10_000)
+    rounds, count = (1, 2_000) if options.quick else (3, 10_000)
     passes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for space in SPACES:
