@@ -449,7 +449,9 @@ class _Elaboration:
     def blocks(self, section: Section) -> Iterator[AnyBlock]:
         for word in section.blocks:
             if isinstance(word, Choice):
-                at = Span(self.document.source, word.start, word.end)
+                # A parenthesis that the parser thought up stands behind the text.
+                source = self.document.source
+                at = Span(source, word.start, min(word.end, len(source.text)))
                 message = "alternatives make a search space, and this must be one architecture"
                 self.error("E0107", message, at, "keep one of the blocks")
                 continue
