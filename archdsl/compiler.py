@@ -21,7 +21,7 @@ from archdsl.ir.lower import LoweringError, lower
 from archdsl.ir.node import Fragment, Origin
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
-from archdsl.lang.elaborate import elaborate
+from archdsl.lang.elaborate import Elaborated, elaborate
 from archdsl.lang.origins import Origins
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText
@@ -348,7 +348,36 @@ def parse(
     634
     """
     source = text if isinstance(text, SourceText) else SourceText("<string>", text)
-    spec, origins, diagnostics = elaborate(parse_file(source))
+    elaborated = elaborate(parse_file(source))
+    spec, origins = elaborated.spec, elaborated.origins
     if spec is None:
-        raise ArchError(diagnostics)
+        raise ArchError(faults(elaborated))
     return Arch(spec, origins, variant=variant, width=width, input=input, classes=classes)
+
+
+def faults(elaborated: Elaborated) -> list[Diagnostic]:
+    """The diagnostics of a text with errors, those of shapes and declared widths included.
+
+    They are found on the text's draft; what is said of a block that has other faults is left out,
+    since it may follow from them.
+    """
+    found = list(elaborated.diagnostics)
+    if elaborated.draft is not None:
+        source = elaborated.origins.source.text
+        faulty = {_word_start(source, d.span.start) for d in found if d.span is not None}
+        try:
+            Arch(elaborated.draft, elaborated.origins)
+        except ArchError as error:
+            found += [
+                d
+                for d in error.diagnostics
+                if d.span is not None and _word_start(source, d.span.start) not in faulty
+            ]
+    return found
+
+
+def _word_start(text: str, offset: int) -> int:
+    """Where the word around a place begins."""
+    while offset and not text[offset - 1].isspace():
+        offset -= 1
+    return offset

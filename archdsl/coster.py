@@ -90,6 +90,12 @@ def block(text: str, arch: Arch | None = None) -> BlockString:
     return BlockString(text, _read(text, "<block>"), attributes)
 
 
+def _too_many(text: str, number: int) -> ArchError:
+    message = f"a network has at most {MAX_BLOCKS:,} blocks, repeats counted"
+    span = SourceText(f"<block {number}>", text).span(0, len(text))
+    return ArchError([Diagnostic("E0110", message, span)])
+
+
 class _Position:
     """A state between two blocks, and what is known of the blocks that were put there."""
 
@@ -113,8 +119,8 @@ class Coster:
     158832640
     """
 
-    # Positions beyond this many are another search space: the memo starts anew.
-    _LIMIT = 1 << 16
+    # More steps than this are another search space: the memo starts anew.
+    _LIMIT = 1 << 17
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
@@ -125,6 +131,7 @@ class Coster:
         image = arch.attributes.input
         self._start = stem[-1].after if stem else State(image, image[2])
         self._positions: dict[State, _Position] = {}
+        self._steps = 0
 
     def __call__(self, blocks: Iterable[str], *, dtype: Dtype = "float32", batch: int = 1) -> Cost:
         """The cost of the network whose stages are `blocks`.
@@ -138,12 +145,16 @@ class Coster:
         weights, activations, peak = total.weights, total.activations, total.peak
         position = self._position(self._start)
         runs: list[Run] = []
+        count = 0
         for text in blocks:
             step = position.steps.get(text)
             if step is None:
                 step = self._step(position, text, len(runs) + 1)
             run, total, position = step
             runs.append(run)
+            count += len(run.units)
+            if count > MAX_BLOCKS:
+                raise _too_many(text, len(runs))
             params += total.params
             conv += total.macs_conv_linear
             attention += total.macs_attention
@@ -167,16 +178,15 @@ class Coster:
     def _position(self, state: State) -> _Position:
         found = self._positions.get(state)
         if found is None:
-            if len(self._positions) >= self._LIMIT:
-                self._positions.clear()
             found = self._positions[state] = _Position(state)
         return found
 
     def _step(self, position: _Position, text: str, number: int) -> tuple[Run, Totals, _Position]:
         name = f"<block {number}>"
-        if number > MAX_BLOCKS:
-            message = f"a network has at most {MAX_BLOCKS:,} blocks"
-            raise ArchError([Diagnostic("E0110", message, SourceText(name, text).span(0, 1))])
+        if self._steps >= self._LIMIT:
+            self._positions.clear()
+            self._steps = 0
+        self._steps += 1
         run = self._compiler.run(_read(text, name), position.state, deepened=True)
         if run.problems:
             raise _placed_errors(run, text, name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from archdsl.compiler import Arch
+from archdsl.compiler import Arch, faults
 from archdsl.ir.lower import rounded
 from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, quoted
 from archdsl.lang.elaborate import Elaborated, elaborate
@@ -37,12 +37,12 @@ def check(
     `published` speak of the text's own width, input and classes, so an override leaves them out.
     """
     elaborated = elaborate(parse_file(source))
-    spec, origins, diagnostics = elaborated
+    spec, origins = elaborated.spec, elaborated.origins
     if spec is None:
-        return in_order(diagnostics)
+        return in_order(faults(elaborated))
     overridden = any(value is not None for value in (width, input, classes))
     names = [variant] if variant or overridden else [None, *(v.name for v in spec.variants)]
-    found = list(diagnostics)
+    found = list(elaborated.diagnostics)
     blocks = 0
     for name in names:
         try:
@@ -120,7 +120,7 @@ def _rounds_to(counted: int, printed: str) -> bool:
 
 def _tacit(elaborated: Elaborated) -> Iterator[Diagnostic]:
     """Warnings where the text leaves to a default what implementations disagree on."""
-    spec, origins, _ = elaborated
+    spec, origins = elaborated.spec, elaborated.origins
     assert spec is not None
     attributes = spec.attributes
     warned_se = bool(origins.statements("se"))

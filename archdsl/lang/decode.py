@@ -33,11 +33,16 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A block string read: the block if it is valid, where each field stands, the faults."""
+    """A block string read: the block if it is valid, where each field stands, the faults.
+
+    `guess` is the block without its faulty fields, where that is one: what the blocks behind it
+    are checked with, so that one slip hides no other.
+    """
 
     block: AnyBlock | None
     places: Mapping[str, tuple[int, int]]
     problems: tuple[Problem, ...]
+    guess: AnyBlock | None = None
 
 
 @lru_cache(maxsize=1 << 16)
@@ -83,8 +88,17 @@ class _Decoding:
             for error in errors.errors(include_url=False, include_input=False):
                 self.invalid(kind, error)
         if self.problems:
-            block = None
-        return Decoded(block, self.places, tuple(self.problems))
+            return Decoded(None, self.places, tuple(self.problems), block or self.guess(kind))
+        return Decoded(block, self.places, ())
+
+    def guess(self, kind: str) -> Any:
+        """The block of the fields that no fault was found in."""
+        faulty = {(problem.start, problem.end) for problem in self.problems}
+        sound = {n: v for n, v in self.values.items() if self.places[n] not in faulty}
+        try:
+            return KINDS[kind].model_validate({"kind": kind, **sound})
+        except ValidationError:
+            return None
 
     def kind(self, parts: list[Part]) -> tuple[str | None, list[Part]]:
         first = parts[0]

@@ -50,18 +50,27 @@ from archdsl.limits import MAX_ERRORS, MAX_STATEMENTS
 
 
 class Elaborated(NamedTuple):
-    """A text's specification (None where it has errors), its places and its diagnostics."""
+    """A text's specification (None where it has errors), its places and its diagnostics.
+
+    Where the text has errors in blocks or figures, `draft` is what it says without them, up to the
+    first block that cannot be guessed: shapes and declared widths can be proved on it.
+    """
 
     spec: ArchSpec | None
     origins: Origins
     diagnostics: list[Diagnostic]
+    draft: ArchSpec | None = None
 
 
 def elaborate(document: Document) -> Elaborated:
     """The typed specification of a parsed file."""
     elaboration = _Elaboration(document)
     spec = elaboration.run()
-    return Elaborated(spec, elaboration.origins, elaboration.diagnostics)
+    diagnostics = elaboration.diagnostics
+    if any(d.severity == "error" for d in diagnostics):
+        draft = None if elaboration.unplaceable else spec
+        return Elaborated(None, elaboration.origins, diagnostics, draft)
+    return Elaborated(spec, elaboration.origins, diagnostics)
 
 
 class _TooManyErrors(Exception):
@@ -77,10 +86,16 @@ class _Elaboration:
     """Statements that were written as `key=value`."""
     sources: int = 0
     """The `published` statements so far."""
+    cut: bool = False
+    """Whether a block was reached that cannot be guessed: what is behind it is unknown."""
+    unplaceable: bool = False
+    """Whether the order of the blocks is in doubt."""
 
     def __post_init__(self) -> None:
         self.diagnostics = list(self.document.diagnostics)
         self.origins = Origins(self.document)
+        # Words that the parser skipped may have been blocks.
+        self.unplaceable = bool(self.diagnostics)
 
     def error(
         self, code: str, message: str, at: Word | Span | None, help: str | None = None
@@ -132,10 +147,10 @@ class _Elaboration:
             self.missing("arch", "names the architecture", "arch my_net")
         read = self.attributes(attributes)
         stem, stages, head = self.sections(sections)
-        if any(d.severity == "error" for d in self.diagnostics) or read is None:
+        if read is None:
             return None
         return ArchSpec.model_construct(
-            name=fields["arch"],
+            name=fields.get("arch", ""),
             source=fields.get("source"),
             attributes=read,
             stem=stem,
@@ -340,7 +355,7 @@ class _Elaboration:
         for setting in item.settings:
             text = unquoted(setting.value)
             into = fields if setting.name in {"params", "macs", "source"} else fields["facts"]
-            if setting.name in into or setting.name == "facts":
+            if setting.name in into:
                 message = f"`{setting.name}` stands a second time"
                 self.error("E0409", message, setting.key, "keep one of them")
             into[setting.name] = text
@@ -414,11 +429,16 @@ class _Elaboration:
             if order[kind] < order[reached]:
                 message = f"{called[kind]} cannot stand after {called[reached]}"
                 self.error("E0406", message, section.kind, "the order is stem, stages, head")
+                self.unplaceable = True
             elif kind != "stage" and found[kind]:
                 message = f"a second {kind}: a file has one"
                 self.error("E0406", message, section.kind, f"join the two {kind}s")
+                self.unplaceable = True
             else:
                 reached = kind
+            if section.blocks == () and self._braced(section):
+                message = f"{called[kind]} has no blocks"
+                self.error("E0306", message, section.kind, "leave the section out")
             found[kind].append(blocks)
             if kind == "stage":
                 name = self.identifier(section.name, "a stage's name") if section.name else None
@@ -429,15 +449,15 @@ class _Elaboration:
                     if name is None:
                         message = f"this stage would be called `{shown}`, and another is"
                         hint = "give it a name"
-                    self.error("E0407", message, section.name or section.kind, hint)
+                        self.error("E0407", message, section.name or section.kind, hint)
+                    self.unplaceable = True
                 names.add(shown)
                 stages.append(Stage.model_construct(name=name, blocks=blocks))
             elif section.name is not None and self._braced(section):
                 self.error("E0408", f"a {kind} has no name", section.name, "only stages have names")
-        if not any(section.blocks for section in sections) and not self.diagnostics:
-            places = [item.kind for item in sections] + [Word("", "", 0)]
+        if not sections and not self.diagnostics:
             hint = "write `stem { conv_k3_s22_o32 }` and go on"
-            self.error("E0306", "the file has no blocks", places[0], hint)
+            self.error("E0306", "the file has no blocks", Word("", "", 0), hint)
         stem = found["stem"][0] if found["stem"] else ()
         head = found["head"][0] if found["head"] else ()
         return stem, tuple(stages), head
@@ -454,10 +474,13 @@ class _Elaboration:
                 at = Span(source, word.start, min(word.end, len(source.text)))
                 message = "alternatives make a search space, and this must be one architecture"
                 self.error("E0107", message, at, "keep one of the blocks")
+                self.cut = True
                 continue
             decoded = decode(word.text)
-            if decoded.block is not None:
-                yield decoded.block
+            block = decoded.block or decoded.guess
+            self.cut = self.cut or block is None
+            if block is not None and not self.cut:
+                yield block
             for problem in decoded.problems:
                 span = self.origins.span(word).part(problem.start, problem.end)
                 self.error(problem.code, problem.message, span, problem.help)

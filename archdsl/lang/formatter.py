@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import ArchError
-from archdsl.lang.printer import INDENT, LINE, decimal, print_block
+from archdsl.lang.printer import INDENT, LINE, print_block
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import (
     ATTRIBUTES,
@@ -92,7 +93,9 @@ class _Formatter:
         has_comment = any(item.start < c.start < item.closed for c in self.comments)
         line = " ".join([title, "{", *(e.text for e in elements), "}"])
         several = len(elements) > 1 and type(item) is Section
-        if not has_comment and not several and len(line) <= LINE:
+        # What was written on several lines stays so.
+        whole = "\n" not in self.text[item.opened : item.closed]
+        if whole and not has_comment and not several and len(line) <= LINE:
             self.lines.append(_Line(line, self._trailing(item.end)))
             return
         for comment in self._take(item.opened):
@@ -152,21 +155,14 @@ class _Formatter:
         return widths
 
     def _aligned(self) -> Iterator[str]:
-        """The lines, with the comments of consecutive lines in one column."""
-        column = 0
-        for index, line in enumerate(self.lines):
-            text = INDENT * line.depth + line.text
-            if not line.comment:
-                yield text.rstrip()
-                continue
-            if index == 0 or not self.lines[index - 1].comment:
-                run = index
-                column = 0
-                while run < len(self.lines) and self.lines[run].comment:
-                    other = self.lines[run]
-                    column = max(column, len(INDENT * other.depth + other.text))
-                    run += 1
-            yield f"{text:<{column}}  {line.comment}"
+        """The lines, with the trailing comments of a paragraph in one column."""
+        for _, paragraph in groupby(self.lines, lambda line: (not line.text, line.depth)):
+            lines = list(paragraph)
+            texts = [INDENT * line.depth + line.text for line in lines]
+            pairs = list(zip(texts, lines, strict=True))
+            column = max((len(text) for text, line in pairs if line.comment), default=0)
+            for text, line in pairs:
+                yield f"{text:<{column}}  {line.comment}" if line.comment else text.rstrip()
 
 
 def _keyword(item: Item) -> str:
@@ -192,23 +188,22 @@ def _canonical(word: Word) -> str:
     return word.text if block is None else print_block(block)
 
 
-def _value(word: Word, *, rounded: bool = False) -> str:
+def _grouped(word: Word) -> str:
+    """A count with its thousands grouped."""
     value = number(word.text)
-    if word.type == "STRING" or rounded or isinstance(value, str):
-        return word.text
-    return f"{value:_}" if isinstance(value, int) and value > 9999 else decimal(value)
+    return f"{value:_}" if word.type == "WORD" and isinstance(value, int) else word.text
 
 
-def _setting(setting: Setting, *, rounded: bool = False) -> str:
-    return f"{setting.name}={_value(setting.value, rounded=rounded)}"
+def _setting(setting: Setting, keyword: str = "") -> str:
+    # Other numbers are kept to the digit: the precision of a printed figure is its meaning.
+    value = _grouped(setting.value) if keyword == "expect" else setting.value.text
+    return f"{setting.name}={value}"
 
 
 def _statement(statement: Statement, width: int = 0) -> _Element:
     keyword = statement.keyword.text
-    # Printed figures are kept to the digit: their precision is their meaning.
-    rounded = keyword == "published"
-    parts = [] if statement.value is None else [_value(statement.value)]
-    parts += [_setting(setting, rounded=rounded) for setting in statement.settings]
+    parts = [] if statement.value is None else [statement.value.text]
+    parts += [_setting(setting, keyword) for setting in statement.settings]
     text = f"{keyword:<{width}}" if width else f"{keyword} "
     return _Element(statement.start, statement.end, text + " ".join(parts))
 

@@ -26,31 +26,24 @@ from archdsl.lang.trees import (
 LINE = 88
 INDENT = "  "
 
-# The one order of a block's fields, and those that are printed even at their default.
+# The one order of a block's fields.
 _ORDER = ("r", "k", "h", "d", "kv", "s", "m", "st", "e", "x", "i", "o", "se", "g", "p")
-_ALWAYS = {
-    "ir": ("k", "e"),
-    "fused": ("k", "e"),
-    "uib": ("e",),
-    "sep": ("k",),
-    "conv": ("k",),
-    "dw": ("k",),
-}
 # File-level attributes that a printed file states even at their default.
 _STATED = ("input", "act", "norm", "pad", "round")
 
 
 def print_block(block: Block) -> str:
-    """A block's canonical string.
+    """A block's canonical string: its fields in one order and one spelling.
+
+    A field that was written at its default stays: the official strings are quoted letter by letter.
 
     >>> from archdsl.lang.decode import decode
-    >>> print_block(decode("s2_ir_r1".replace("s2_ir", "ir_s2") + "_o80_k5").block)
-    'k5_s22_e1_o80'
+    >>> print_block(decode("ir_s2_o80_r1_k5").block)
+    'r1_k5_s22_o80'
     """
     words = vocabulary(block.kind)
     parts = [] if block.kind == "ir" else [block.kind]
     fields = type(block).model_fields
-    always = _ALWAYS.get(block.kind, ())
     for letter in _ORDER:
         name = words.keys.get(letter)
         # `st` is an alias of `s` on most kinds: the name is printed once.
@@ -59,11 +52,12 @@ def print_block(block: Block) -> str:
         value = getattr(block, name)
         if name == "expansion" and getattr(block, "expanded", None) is not None:
             continue
-        if letter in always or value != fields[name].default:
+        if name in block.model_fields_set or value != fields[name].default:
             parts.append(letter + _block_value(value))
     written: set[str] = set()
     for word, (name, value) in words.flags.items():
-        if getattr(block, name) == value != fields[name].default and name not in written:
+        told = name in block.model_fields_set or value != fields[name].default
+        if told and getattr(block, name) == value and name not in written:
             written.add(name)
             parts.append(word)
     return "_".join(parts) or "ir"
@@ -79,16 +73,21 @@ def _block_value(value: Any) -> str:
 
 
 def decimal(value: float) -> str:
-    """The shortest text of a number.
+    """The usual text of a number.
 
-    >>> decimal(0.001), decimal(0.25), decimal(8)
-    ('1e-3', '0.25', '8')
+    >>> decimal(0.001), decimal(0.003), decimal(1e-5), decimal(8)
+    ('1e-3', '0.003', '1e-5', '8')
     """
     if float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
-    plain = format(Decimal(repr(value)), "f")
-    mantissa, _, exponent = format(Decimal(repr(value)).normalize(), "e").partition("e")
-    return min(plain, f"{mantissa}e{int(exponent)}", key=len)
+    number = Decimal(repr(value)).normalize()
+    plain = format(number, "f")
+    mantissa, _, exponent = format(number, "e").partition("e")
+    short = f"{mantissa}e{int(exponent)}"
+    # Powers of ten are what eps and layer scale are; other numbers are read more easily plain.
+    return (
+        short if (mantissa == "1" and int(exponent) < -2) or len(short) < len(plain) - 3 else plain
+    )
 
 
 # ------------------------------------------------------------------------------- specifications

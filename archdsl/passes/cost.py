@@ -2,8 +2,8 @@
 
 The byte convention, which the JSON carries too: each fused operator reads its kernel and its
 inputs once and writes its output once; norm, bias and activation are fused and move no bytes of
-their own; add, multiply, pool and softmax are memory operators of 0 MACs; reshapes and dropout
-move nothing.
+their own; add, multiply, pool, softmax, transpose and a norm that stands alone (before attention)
+are memory operators of 0 MACs; reshapes and dropout move nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ COST_MODEL_VERSION = 1
 """Raised whenever a figure of an unchanged text changes."""
 
 BYTE_CONVENTION = (
-    "each fused operator: kernel + inputs + output once; norm, bias and activation fused; "
-    "add, mul, pool and softmax are memory operators of 0 MACs; reshape and dropout are free"
+    "each fused operator: kernel + inputs + output once; norm, bias and activation are fused into "
+    "the convolution or linear layer before them; add, mul, pool, softmax, transpose and a norm "
+    "that stands alone are memory operators of 0 MACs; reshape and dropout are free"
 )
 
 Dtype = Literal["float32", "float16", "int8"]
