@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import archdsl
+from archdsl.lang.formatter import format_source
+from archdsl.library import members, published_source
 
 MEMBERS = Path(__file__).parent / "data" / "members.csv"
 
@@ -54,3 +56,10 @@ def test_every_published_name_resolves(name: str) -> None:
 
 def test_every_counted_member_has_a_name() -> None:
     assert {row["name"] for row in rows()} <= set(NAMES)
+
+
+@pytest.mark.parametrize("file", sorted({member.file for member in members()}))
+def test_published_files_are_clean_and_in_canonical_form(file: str) -> None:
+    source = published_source(file)
+    assert archdsl.check(source) == []
+    assert format_source(source) == source.text

@@ -79,12 +79,9 @@ def _single(block: Block, *, first: bool) -> Block:
     """One of a block's repeats: only the first has the stride and the input that `i` declares."""
     if block.repeats == 1:
         return block
-    changes: dict[str, Any] = {"repeats": 1}
-    if not first:
-        changes["in_channels"] = None
-        if hasattr(block, "stride"):
-            changes["stride"] = (1, 1)
-    return block.model_copy(update=changes)
+    dropped = {"repeats"} if first else {"repeats", "in_channels", "stride"}
+    written = {name: getattr(block, name) for name in block.model_fields_set - dropped}
+    return type(block).model_construct(_fields_set=set(written), **written)
 
 
 def _ops(arch: Arch) -> Iterator[Layer]:

@@ -449,7 +449,7 @@ class _Elaboration:
                     if name is None:
                         message = f"this stage would be called `{shown}`, and another is"
                         hint = "give it a name"
-                        self.error("E0407", message, section.name or section.kind, hint)
+                    self.error("E0407", message, section.name or section.kind, hint)
                     self.unplaceable = True
                 names.add(shown)
                 stages.append(Stage.model_construct(name=name, blocks=blocks))

@@ -52,7 +52,8 @@ def print_block(block: Block) -> str:
         value = getattr(block, name)
         if name == "expansion" and getattr(block, "expanded", None) is not None:
             continue
-        if name in block.model_fields_set or value != fields[name].default:
+        told = name in block.model_fields_set or value != fields[name].default
+        if told and value is not None:
             parts.append(letter + _block_value(value))
     written: set[str] = set()
     for word, (name, value) in words.flags.items():
