@@ -130,12 +130,15 @@ _CALL = re.compile(r"( *)([^()#]*\()(.*)(\),?)(  #.*)?")
 
 
 def _broken(line: str) -> str:
-    """A line of source, or the three lines of a call that is too long for one."""
+    """A line of source, or the lines of a call that is too long for one."""
     match = _CALL.fullmatch(line) if len(line) > _COLUMNS else None
     if match is None:
         return line
     indent, head, inside, tail, comment = match.groups(default="")
-    return f"{indent}{head}\n{indent}    {inside}\n{indent}{tail}{comment}"
+    deeper = f"{indent}    "
+    if len(deeper + inside) > _COLUMNS:
+        inside = inside.replace(" for _ in ", f"\n{deeper}for _ in ")
+    return f"{indent}{head}\n{deeper}{inside}\n{indent}{tail}{comment}"
 
 
 # ----------------------------------------------------------------------------------------- names
