@@ -151,10 +151,10 @@ def test_names_what_is_in_the_photo(
 @pytest.mark.parametrize(
     ("name", "written", "wrong"),
     [
-        ("mobilenet_v2", "pad   symmetric", "pad   same"),
+        ("mobilenet_v2", "pad    symmetric", "pad    same"),
         ("mobilenet_v2", "eps=1e-5", "eps=1e-3"),
-        ("mobilenet_v2", "act   relu6", "act   relu"),
-        ("efficientnet_lite0", "pad   same", "pad   symmetric"),
+        ("mobilenet_v2", "act    relu6", "act    relu"),
+        ("efficientnet_lite0", "pad    same", "pad    symmetric"),
         ("efficientnet_lite0", "eps=1e-3", "eps=1e-5"),
         ("efficientnet_lite0", "i24_o40", "i24_o40_noskip"),
     ],
