@@ -469,9 +469,7 @@ class _Elaboration:
     def blocks(self, section: Section) -> Iterator[AnyBlock]:
         for word in section.blocks:
             if isinstance(word, Choice):
-                # A parenthesis that the parser thought up stands behind the text.
-                source = self.document.source
-                at = Span(source, word.start, min(word.end, len(source.text)))
+                at = self.origins.span(word)
                 message = "alternatives make a search space, and this must be one architecture"
                 self.error("E0107", message, at, "keep one of the blocks")
                 self.cut = True

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from archdsl.lang.decode import decode
 from archdsl.lang.source import SourceText, Span
-from archdsl.lang.trees import Document, Section, Statement, Word
+from archdsl.lang.trees import Choice, Document, Section, Statement, Word
 from archdsl.lang.trees import Variant as VariantTree
 
 
@@ -21,8 +21,9 @@ class Origins:
     def source(self) -> SourceText:
         return self.document.source
 
-    def span(self, word: Word) -> Span:
-        return Span(self.source, word.start, word.end)
+    def span(self, word: Word | Choice) -> Span:
+        # A closing quote or brace that the parser thought up stands behind the text.
+        return Span(self.source, word.start, min(word.end, len(self.source.text)))
 
     @cached_property
     def sections(self) -> dict[str, Section]:
