@@ -27,6 +27,7 @@ def describe() -> dict[str, Any]:
         "commit": _commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "peers": {name: _version(name) for name in PEERS},
+        "niceness": os.nice(0),
         "date": time.strftime("%Y-%m-%d"),
     }
 

@@ -61,6 +61,7 @@ def machine(found: dict[str, Any], quick: bool) -> str:
             f"software  {found['python']}; {versions(found['packages'])}",
             f"peers     {versions(found['peers'])}",
             f"run       {found['date']}, commit {found['commit'] or 'unknown'}"
+            + (f", niceness {found['niceness']}" if found["niceness"] else "")
             + (", --quick: too few rounds to quote" if quick else ""),
             *(
                 ["          benchmarks/README.md says how to install the missing peers"]
