@@ -274,7 +274,7 @@ class Arch:
 
     def to_json(self) -> dict[str, Any]:
         """The typed specification as JSON data (see `archdsl.json_schema`)."""
-        return self.spec.model_dump(mode="json", exclude_defaults=True)
+        return self.spec.to_data()
 
 
 class _Layers(Sequence[tuple[str, FragmentCost]]):

@@ -70,6 +70,7 @@ def test_check_json_is_an_array_of_diagnostics(run: Run) -> None:
     assert [(d["code"], d["line"], d["column"]) for d in found] == [
         ("E0209", 4, 9),
         ("E0208", 4, 33),
+        ("E0203", 4, 43),
     ]
 
 

@@ -448,6 +448,19 @@ class ArchSpec(_Spec):
     published: tuple[Published, ...] = ()
     variants: tuple[Variant, ...] = ()
 
+    def to_data(self) -> dict[str, Any]:
+        """The specification as JSON data: what is at its default is left out, but in a block.
+
+        What a block's string writes at its default stays written.
+        """
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        for section in ("stem", "head"):
+            if section in data:
+                data[section] = _blocks_data(getattr(self, section))
+        for stage, stage_data in zip(self.stages, data.get("stages", ()), strict=True):
+            stage_data["blocks"] = _blocks_data(stage.blocks)
+        return data
+
     def sections(self) -> list[tuple[str, tuple[Block, ...]]]:
         """The blocks in the order of the data, under the paths that name nodes and weights."""
         stages = [
@@ -455,6 +468,10 @@ class ArchSpec(_Spec):
             for number, stage in enumerate(self.stages, 1)
         ]
         return [("stem", self.stem), *stages, ("head", self.head)]
+
+
+def _blocks_data(blocks: tuple[Block, ...]) -> list[dict[str, Any]]:
+    return [block.model_dump(mode="json", exclude_unset=True) for block in blocks]
 
 
 ATTRIBUTES: tuple[str, ...] = tuple(Attributes.model_fields)

@@ -16,13 +16,15 @@ from archdsl.lang.spec import ArchSpec
 from archdsl.lang.values import sentence
 from archdsl.limits import MAX_TEXT
 
+_MAX_ERRORS = 20
+"""Errors that are shown: finding each one's place reads the text up to it."""
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def write_json(spec: ArchSpec) -> str:
     """A specification as JSON text; fields at their default are left out."""
-    data = spec.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(spec.to_data(), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(source: SourceText) -> SourceText:
@@ -41,7 +43,7 @@ def read_json(source: SourceText) -> SourceText:
     except ValidationError as errors:
         raise ArchError(
             _diagnostic(source, error)
-            for error in errors.errors(include_url=False, include_input=False)[:100]
+            for error in errors.errors(include_url=False, include_input=False)[:_MAX_ERRORS]
         ) from None
     return SourceText(f"{source.name} (as .arch)", print_spec(spec))
 
