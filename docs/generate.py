@@ -15,6 +15,7 @@ examples to the codes they state.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -150,6 +151,14 @@ def run(command: str, folder: str) -> str:
     return done.stdout
 
 
+SCHEMA = ROOT / "docs" / "arch.schema.json"
+
+
+def json_schema() -> str:
+    """The published JSON Schema."""
+    return json.dumps(archdsl.json_schema(), indent=2) + "\n"
+
+
 def main() -> None:
     """Rewrite the documents in place."""
     for name in DOCUMENTS:
@@ -159,6 +168,7 @@ def main() -> None:
         if new != old:
             path.write_text(new, encoding="utf-8")
             print(f"wrote {name}", file=sys.stderr)
+    SCHEMA.write_text(json_schema(), encoding="utf-8")
 
 
 # --------------------------------------------------------------------------------------- writing

@@ -51,6 +51,10 @@ def test_what_is_generated_is_up_to_date(name: str) -> None:
     assert generate.generated(text) == text, "run `python docs/generate.py` and read the difference"
 
 
+def test_the_published_schema_is_up_to_date() -> None:
+    assert generate.SCHEMA.read_text(encoding="utf-8") == generate.json_schema()
+
+
 def test_every_part_stands_in_a_document() -> None:
     text = "".join(map(read, generate.DOCUMENTS))
     assert set(re.findall(r"<!-- generated: (\w+) -->", text)) == set(generate.PARTS)
