@@ -33,7 +33,7 @@ import archdsl
 TEXTS: dict[str, tuple[Callable[[int], Iterator[str]], int, str]] = {
     "reordered": (reordered_texts, 200, "other names and order of blocks in each text"),
     # Fewer a round: what their memos keep would fill the memory that all cases share.
-    "rescaled": (rescaled_texts, 10, "another width multiplier in each text: all shapes new"),
+    "rescaled": (rescaled_texts, 10, "another width multiplier and image size in each text"),
     "foreign": (foreign_texts, 10, "every stage block in each text new"),
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FILE = Path(__file__).resolve().parent.parent / "architectures" / "mnv4_conv_m.arch"
@@ -22,9 +23,16 @@ def published_text() -> str:
     return FILE.read_text(encoding="utf-8")
 
 
+def _replaced(pattern: str, by: str | Callable[[re.Match[str]], str], text: str) -> str:
+    """`re.sub` on lines, which must find something: the published text may be laid out anew."""
+    text, count = re.subn(pattern, by, text, flags=re.MULTILINE)
+    assert count, f"nothing in the text matches {pattern!r}"
+    return text
+
+
 def _renamed(text: str, tag: str) -> str:
-    text = text.replace("arch mnv4_conv_m", f"arch net_{tag}")
-    return re.sub(r"stage (c\d)", rf"stage \1_{tag}", text)
+    text = _replaced(r"^arch +\w+", f"arch net_{tag}", text)
+    return _replaced(r"^stage +(\w+)", rf"stage \1_{tag}", text)
 
 
 def reordered_texts(seed: int) -> Iterator[str]:
@@ -33,36 +41,41 @@ def reordered_texts(seed: int) -> Iterator[str]:
     The blocks of c4 and c5 that keep the resolution are shuffled: more than 10**9 orders.
     """
     draw = random.Random(seed)
-    lines = published_text().splitlines()
-    starts = [number for number, line in enumerate(lines) if re.match(r"stage c[45]", line)]
-    spans = [(start + 2, lines.index("}", start)) for start in starts]
-    for number in range(10**9):
-        for start, end in spans:
-            lines[start:end] = draw.sample(lines[start:end], end - start)
-        yield _renamed("\n".join(lines), f"{seed}_{number}")
+
+    def shuffled(section: re.Match[str]) -> str:
+        blocks = section["rest"].splitlines(keepends=True)
+        return section["first"] + "".join(draw.sample(blocks, len(blocks)))
+
+    for number in itertools.count():
+        text = _replaced(
+            r"(?P<first>^stage +c[45] *\{\n.*\n)(?P<rest>(?:  .*\n)+)", shuffled, published_text()
+        )
+        yield _renamed(text, f"{seed}_{number}")
 
 
 def rescaled_texts(seed: int) -> Iterator[str]:
-    """Texts that differ in the width multiplier: known block strings, all shapes new."""
-    for number in range(10**9):
-        width = f"width    {1 + (number + 1) * 1e-4 + seed * 1e-7:.7f}\nround    8"
-        yield _renamed(published_text().replace("round    8", width), f"{seed}_{number}")
+    """Texts that differ in width multiplier and image size: known block strings, shapes new."""
+    draw = random.Random(seed)
+    for number in itertools.count():
+        width, height, side = draw.uniform(0.5, 2), draw.randrange(96, 512), draw.randrange(96, 512)
+        text = _replaced("^input .*", f"input {height}x{side}x3", published_text())
+        text = _replaced("^round .*", rf"\g<0>\nwidth {width:.6f}", text)
+        yield _renamed(text, f"{seed}_{number}")
 
 
 def foreign_texts(seed: int) -> Iterator[str]:
     """Texts none of whose stage blocks has been seen before: drawn expansions and widths."""
     draw = random.Random(seed)
-    for number in range(10**9):
 
-        def block(match: re.Match[str]) -> str:
-            ratio = float(match["e"]) * draw.uniform(0.8, 1.2)
-            return f"_e{ratio:.6f}_o{match['o']}"
+    def block(match: re.Match[str]) -> str:
+        return f"_e{float(match['e']) * draw.uniform(0.8, 1.2):.6f}_o{match['o']}"
 
+    for number in itertools.count():
         text = published_text()
         for width in (48, 80, 160, 256):
             drawn = draw.randrange(width * 3 // 4, width * 5 // 4)
-            text = re.sub(rf"_o{width}\b", f"_o{drawn}", text)
-        text = re.sub(r"_e(?P<e>\d)_o(?P<o>\d+)", block, text)
+            text = _replaced(rf"_o{width}\b", f"_o{drawn}", text)
+        text = _replaced(r"_e(?P<e>\d)_o(?P<o>\d+)", block, text)
         yield _renamed(text, f"{seed}_{number}")
 
 
