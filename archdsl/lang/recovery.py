@@ -39,7 +39,7 @@ class FileErrors:
         return len(self.into) >= MAX_ERRORS or self.skipped >= MAX_SKIPPED
 
     def add(self, code: str, at: Word, message: str, help: str | None = None) -> None:
-        span = self.source.span(at.start, at.end)
+        span = self.source.span(at.start, min(at.end, len(self.source.text)))
         self.into.append(Diagnostic(code, message, span, help))
 
     def no_value(self, key: Word, last: Word) -> Word:
