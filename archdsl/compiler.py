@@ -10,14 +10,15 @@ one search space costs a table look-up a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import WeakSet
 
 from pydantic import ValidationError
 
-from archdsl.ir.lower import LoweringError, lower
+from archdsl.ir.lower import LoweringError, Misfit, lower
 from archdsl.ir.node import Fragment, Origin
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
@@ -66,19 +67,22 @@ class Run:
     units: tuple[Unit, ...]
     totals: Totals
     after: State
-    problems: tuple[LoweringError, ...]
+    problems: tuple[Misfit, ...]
 
 
 class BlockCompiler:
     """Lowers and costs blocks under one set of file-level attributes; remembers each result."""
 
-    # A search space has thousands of (block, input) pairs; beyond this something else is going on.
-    _LIMIT = 1 << 17
+    # Runs that all compilers together remember: more than a search space has, some 200 MB.
+    _LIMIT = 1 << 14
+    _held = 0
+    _all: ClassVar[WeakSet[BlockCompiler]] = WeakSet()
 
     def __init__(self, attributes: Attributes) -> None:
         self.attributes = attributes
         self._runs: dict[tuple[int, State, bool], Run] = {}
         self._units: dict[tuple[int, Shape, bool], Unit] = {}
+        BlockCompiler._all.add(self)
 
     def run(self, block: Block, state: State, *, deepened: bool) -> Run:
         """A block with its repeats; `deepened` where the depth multiplier applies (stages)."""
@@ -86,17 +90,24 @@ class BlockCompiler:
         found = self._runs.get(key)
         # The memo holds the block, so its id is not used again.
         if found is None:
-            if len(self._runs) >= self._LIMIT:
-                self._runs.clear()
-                self._units.clear()
+            if BlockCompiler._held >= self._LIMIT:
+                self._forget()
+            BlockCompiler._held += 1
             found = self._runs[key] = self._make(block, state, deepened)
         return found
 
+    @classmethod
+    def _forget(cls) -> None:
+        for compiler in list(cls._all):
+            compiler._runs.clear()
+            compiler._units.clear()
+        cls._held = 0
+
     def _make(self, block: Block, state: State, deepened: bool) -> Run:
-        problems: list[LoweringError] = []
+        problems: list[Misfit] = []
         if block.in_channels is not None and block.in_channels != state.written:
             problems.append(
-                LoweringError(
+                Misfit(
                     "E0203",
                     "in_channels",
                     f"declared i{block.in_channels}, but the previous block gives "
@@ -107,7 +118,7 @@ class BlockCompiler:
         repeats = block.repeats
         if deepened:
             # The multiplier is a decimal fraction: 5 * 1.2 is 6, not 7.
-            repeats = math.ceil(round(repeats * self.attributes.depth, 9))
+            repeats = max(1, math.ceil(round(repeats * self.attributes.depth, 9)))
         units: list[Unit] = []
         shape = state.shape
         try:
@@ -115,8 +126,8 @@ class BlockCompiler:
                 unit = self._unit(block, shape, index == 0)
                 units.append(unit)
                 shape = unit.fragment.output
-        except LoweringError as problem:
-            problems.append(problem)
+        except LoweringError as error:
+            problems.append(error.misfit)
         written = state.written
         out = getattr(block, "out_channels", None)
         if isinstance(block, Classifier):
@@ -182,7 +193,7 @@ class Arch:
         self.overridden = bool(asked)
         """Whether width, input or classes were asked for: `expect` speaks of the text's own."""
         overrides |= asked
-        self.attributes = _overridden(spec.attributes, overrides) if overrides else spec.attributes
+        self.attributes = overridden(spec.attributes, overrides) if overrides else spec.attributes
         self.name = f"{spec.name}_{self.variant.name}" if self.variant else spec.name
         self.placed, self.total = self._place()
 
@@ -311,8 +322,17 @@ def _variant(spec: ArchSpec, name: str | None) -> Variant | None:
     raise ArchError([Diagnostic("E0502", message, None, hint)])
 
 
-def _overridden(attributes: Attributes, overrides: Mapping[str, Any]) -> Attributes:
-    pairs = ((k, tuple(v) if isinstance(v, list) else v) for k, v in overrides.items())
+def overridden(attributes: Attributes, overrides: Mapping[str, Any]) -> Attributes:
+    """The attributes with some replaced.
+
+    Raises:
+        ArchError: a value that an attribute cannot have.
+    """
+    # What cannot be a key of the memo is not a value of an attribute either: its text is refused.
+    pairs = (
+        (k, tuple(v) if isinstance(v, list) else v if isinstance(v, Hashable) else repr(v))
+        for k, v in overrides.items()
+    )
     return _validated(attributes, tuple(pairs))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archdsl.compiler import Arch, Placed, Run, State, block_compiler
+from archdsl.compiler import Arch, Placed, Run, State, block_compiler, overridden
 from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.printer import print_block
@@ -58,22 +58,21 @@ class BlockString:
         """The canonical string."""
         return print_block(self.block)
 
-    def cost(self, input: Sequence[int], *, dtype: Dtype = "float32", batch: int = 1) -> Cost:
+    def cost(self, input: Sequence[int] | str, *, dtype: Dtype = "float32", batch: int = 1) -> Cost:
         """The cost of the block, its repeats included, on an input of (height, width, channels).
 
         Raises:
             ArchError: the block does not fit this input.
         """
-        attributes = self.attributes.model_copy(update={"input": (1, 1, 1)})
-        height, width, channels = Attributes(input=tuple(input)).input
-        state = State((height, width, channels), channels)
-        run = block_compiler(attributes).run(self.block, state, deepened=False)
+        shape = overridden(self.attributes, {"input": input}).input
+        state = State(shape, shape[2])
+        run = block_compiler(self.attributes).run(self.block, state, deepened=False)
         if run.problems:
             raise _placed_errors(run, self.text, "<block>")
         placed = [Placed(self.text, 0, 0, run)]
         costs = [(path, unit.cost) for item in placed for path, unit in item.units()]
         return network_cost(
-            self.text, state.shape, attributes.classes, run.totals, costs, dtype, batch
+            self.text, state.shape, self.attributes.classes, run.totals, costs, dtype, batch
         )
 
 
@@ -139,7 +138,10 @@ class Coster:
         Raises:
             ArchError: a string is no block, or a block does not fit where it stands; the
                 diagnostics' source is named after the block's number, counted from 1.
+            TypeError: `blocks` is one string.
         """
+        if isinstance(blocks, str):
+            raise TypeError("the stages are a list of block strings, not one string")
         total = self._stem_totals
         params, conv, attention = total.params, total.macs_conv_linear, total.macs_attention
         weights, activations, peak = total.weights, total.activations, total.peak

@@ -18,13 +18,12 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         OSError: the folder or the disk refuses; nothing is left behind.
     """
     target = Path(path)
-    if target.is_symlink() or not target.exists() or target.is_file():
-        # What a link points to is replaced, not the link.
-        target = Path(os.path.realpath(target))
-    else:
-        # A device or a pipe (/dev/stdout) cannot be replaced.
+    if target.exists() and not target.is_file():
+        # A device or a pipe, and what a link to one leads to, is written to and never replaced.
         target.write_bytes(data)
         return
+    # What a link points to is replaced, not the link.
+    target = Path(os.path.realpath(target))
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
     except OSError as refusal:
@@ -36,18 +35,21 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        os.chmod(temporary, mode)
+        os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+# Asking for the umask means setting it: once, before there are threads.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
+def _mode(target: Path) -> int:
+    """The permissions of the file that is replaced, or those of a new one."""
+    return target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_UMASK
 
 
 def decode_source(name: str, data: bytes) -> SourceText:

@@ -72,6 +72,8 @@ def open_source(where: str | os.PathLike[str]) -> tuple[SourceText, str | None]:
         ArchError: the file is not a text.
     """
     text = os.fspath(where)
+    if "\0" in text:
+        raise FileNotFoundError(f"{text!r} is neither a file nor a published architecture")
     looks_like_path = not isinstance(where, str) or os.sep in text or text.endswith(".arch")
     if looks_like_path or Path(text).is_file():
         return read_source(where), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from archdsl.ir.node import INPUT, Fragment, Node
 from archdsl.ir.ops import (
@@ -53,12 +53,21 @@ _DEFAULT_LAYER_SCALE = 1e-5
 """The initial value of `ls` where the file names none (arXiv 2404.10518; tf-models)."""
 
 
+class Misfit(NamedTuple):
+    """Why a block does not fit where it stands; `field` names the part of it to blame."""
+
+    code: str
+    field: str | None
+    message: str
+    help: str | None = None
+
+
 class LoweringError(Exception):
-    """A block that does not fit where it stands; `field` names the part of it to blame."""
+    """Raised with the `misfit` of a block."""
 
     def __init__(self, code: str, field: str | None, message: str, help: str | None = None) -> None:
         super().__init__(message)
-        self.code, self.field, self.message, self.help = code, field, message, help
+        self.misfit = Misfit(code, field, message, help)
 
 
 def rounded(value: float, attributes: Attributes) -> int:

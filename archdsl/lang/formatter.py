@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,6 +27,8 @@ from archdsl.lang.trees import (
 )
 from archdsl.lang.trees import Variant as VariantTree
 from archdsl.lang.values import number
+
+_EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 
 
 def format_source(source: SourceText) -> str:
@@ -101,7 +104,8 @@ class _Formatter:
         for comment in self._take(item.opened):
             self.lines.append(_Line(comment))
         self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1)))
-        if type(item) is VariantTree and not has_comment:
+        inside = any(item.opened < c.start < item.closed for c in self.comments)
+        if type(item) is VariantTree and not inside:
             elements = list(_joined_settings(item, elements))
         end = item.opened + 1
         for element in elements:
@@ -140,13 +144,18 @@ class _Formatter:
         spaces = self.text[len(self.text[:start].rstrip()) : start]
         return spaces.count("\n") > 1
 
+    def _parted(self, item: Item, following: Item | None) -> bool:
+        """Whether an empty line stands between two items, be it before or behind a comment."""
+        end = len(self.text) if following is None else following.start
+        return _EMPTY_LINE.search(self.text, item.end, end) is not None
+
     def _key_widths(self) -> dict[int, int]:
         """For each attribute statement the width its keyword is padded to in its run."""
         widths: dict[int, int] = {}
         run: list[int] = []
         for index, item in enumerate([*self.items, None]):
             is_attribute = type(item) is Statement and item.keyword.text in ATTRIBUTES
-            if run and (not is_attribute or (item and self._blank_before(item.start))):
+            if run and (not is_attribute or self._parted(self.items[run[-1]], item)):
                 longest = max(len(_keyword(self.items[i])) for i in run)
                 widths.update(dict.fromkeys(run, longest + 2))
                 run = []

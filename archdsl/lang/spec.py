@@ -11,6 +11,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -179,7 +180,16 @@ class Separable(_Strided):
     kind: Literal["sep"]
 
 
+def _unstrided(stride: tuple[int, int]) -> tuple[int, int]:
+    if stride != (1, 1):
+        raise PydanticCustomError("attention_stride", "must be 1: attention keeps the resolution")
+    return stride
+
+
 class _Attention(_Out):
+    stride: Annotated[Stride, AfterValidator(_unstrided)] = Field(
+        (1, 1), alias="s", description="stride, which is 1"
+    )
     heads: Heads = Field(alias="h", description="attention heads")
     head_width: Channels = Field(alias="d", description="key/value width of a head")
     kv_stride: Annotated[int, Field(strict=True, ge=1, le=MAX_STRIDE)] = Field(

@@ -247,8 +247,8 @@ def network_cost(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r}: must be one of {', '.join(DTYPES)}")
-    if batch < 1:
-        raise ValueError(f"batch {batch}: must be at least 1")
+    if type(batch) is not int or batch < 1:
+        raise ValueError(f"batch {batch!r}: must be a whole number, at least 1")
     size = DTYPES[dtype]
     return Cost(
         name=name,

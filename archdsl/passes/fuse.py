@@ -86,9 +86,12 @@ def schedule(nodes: Sequence[Node], kept: Iterable[str] = ()) -> Schedule:
 
 
 def _fuses(group: list[Node], node: Node) -> bool:
-    # The reader must follow the last member itself, not a view of it.
+    # The reader must follow the last member itself, not a view of it, and in the same block: a
+    # block costs the same wherever it stands.
     last = group[-1]
     if node.inputs[0] != last.name or isinstance(last.op, Activation):
+        return False
+    if node.origin and last.origin and node.origin.path != last.origin.path:
         return False
     if isinstance(node.op, Activation):
         return True

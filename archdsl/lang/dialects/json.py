@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
-from archdsl.lang.spec import ArchSpec
+from archdsl.lang.spec import ArchSpec, Norm, Rounding, SqueezeExcite
 from archdsl.lang.values import sentence
 from archdsl.limits import MAX_TEXT
 
@@ -50,6 +50,9 @@ def read_json(source: SourceText) -> SourceText:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the typed specification."""
+    # The defaults of the attributes are written into the schema: their classes must be complete.
+    for model in (Norm, Rounding, SqueezeExcite):
+        model.model_rebuild()
     schema = ArchSpec.model_json_schema(by_alias=False)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "archdsl architecture"

@@ -1,0 +1,159 @@
+"""The Python interface: what it takes, what it refuses, and how it remembers."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import archdsl
+from archdsl.compiler import BlockCompiler
+from archdsl.files import write_whole
+from archdsl.lang.formatter import format_source
+from archdsl.lang.source import SourceText
+from archdsl.limits import MAX_BLOCKS
+
+NET = "arch net input 32x32x3 stem { conv_k3_s22_o16 } stage { k3_e3 } head { pool fc_o10 }"
+
+
+# -- inputs
+
+
+@pytest.mark.parametrize("image", [(28, 28), (28, 28, 0), "28x28", {1, 2, 3}, 28, (28.0, 28, 3)])
+def test_an_image_that_is_none_is_an_arch_error(image: Any) -> None:
+    for read in (
+        lambda: archdsl.parse(NET, input=image),
+        lambda: archdsl.block("k3").cost(input=image),
+    ):
+        with pytest.raises(archdsl.ArchError, match=r"HEIGHTxWIDTHxCHANNELS|from 1 to"):
+            read()
+
+
+def test_an_image_may_be_a_text() -> None:
+    assert archdsl.block("k3").cost("28x28x3") == archdsl.block("k3").cost((28, 28, 3))
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.5, True, "2"])
+def test_a_batch_is_a_whole_number(batch: Any) -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        archdsl.parse(NET).cost(batch=batch)
+
+
+def test_a_batch_multiplies_work_and_maps_but_not_weights() -> None:
+    one, four = archdsl.parse(NET).cost(), archdsl.parse(NET).cost(batch=4)
+    assert (four.macs, four.activation_bytes) == (4 * one.macs, 4 * one.activation_bytes)
+    assert four.peak_activation_bytes == 4 * one.peak_activation_bytes
+    assert (four.params, four.weight_bytes) == (one.params, one.weight_bytes)
+    assert sum(layer.macs for layer in four.layers) == four.macs
+
+
+def test_a_name_with_a_null_is_no_file() -> None:
+    with pytest.raises(FileNotFoundError):
+        archdsl.load("mnv2\0")
+
+
+def test_streams_are_lists() -> None:
+    coster = archdsl.Coster(archdsl.parse(NET))
+    with pytest.raises(TypeError, match="list"):
+        coster("k3_e3")
+    with pytest.raises(archdsl.ArchError, match=f"{MAX_BLOCKS:,} blocks"):
+        coster(["r1000_k3"] * 5)
+
+
+@pytest.mark.parametrize("figure", ["10_", "1__0"])
+def test_underscores_part_digits_or_are_refused(figure: str) -> None:
+    text = NET.replace("input", f"classes {figure} input")
+    assert [d.code for d in archdsl.check(SourceText("net.arch", text))] == ["E0403"]
+
+
+def test_depth_leaves_every_stage_a_block() -> None:
+    text = NET.replace("input", "depth 1e-10 input")
+    assert list(archdsl.parse(text).graph().features) == ["stage1"]
+
+
+# -- memory
+
+
+def test_the_memo_forgets_and_still_counts_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BlockCompiler, "_LIMIT", 5)
+    coster = archdsl.Coster(archdsl.parse(NET))
+    for width in range(8, 400, 8):
+        blocks = [f"k3_e3_o{width}", "k5_e2"]
+        whole = archdsl.parse(NET.replace("k3_e3", " ".join(blocks))).cost()
+        assert coster(blocks).macs == whole.macs
+        assert len(coster._compiler._runs) <= 5
+
+
+def test_faults_of_blocks_keep_no_frames_alive() -> None:
+    compiler = archdsl.Coster(archdsl.parse(NET))._compiler
+    with pytest.raises(archdsl.ArchError):
+        archdsl.parse(NET.replace("k3_e3", "i7_k3_e3"))
+    for run in compiler._runs.values():
+        assert not any(isinstance(problem, BaseException) for problem in run.problems)
+
+
+# -- files
+
+
+def test_a_link_keeps_leading_to_the_file_that_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "net.py", tmp_path / "link.py"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_whole(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["link.py", "net.py"]
+
+
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_whole(link, b"bytes")
+    reader.join(timeout=30)
+    assert read == [b"bytes"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+# -- formatting
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "variant a # c\n{ width=0.5 input=16x16x3 }",
+        "variant a { # c\n width=0.5 # d\n input=16x16x3 }",
+        "input 8x8x3\n\nnorm # c\nbatch eps=1e-3\nact relu",
+        "act relu # x\n\n\n# y\n\nnorm batch # z\n# end",
+        "stem # a\n{ # b\n conv_o8 # c\n # d\n } # e\n",
+    ],
+)
+def test_formatting_twice_is_formatting_once(text: str) -> None:
+    once = format_source(SourceText("net.arch", text))
+    assert format_source(SourceText("net.arch", once)) == once
+    for comment in (line.split("#")[1].split()[0] for line in text.splitlines() if "#" in line):
+        assert f"# {comment}" in once
+
+
+# -- fusion
+
+
+def test_a_block_costs_the_same_wherever_it_stands() -> None:
+    """A norm that stands alone is not fused into the convolution of the block before it."""
+    from archdsl.passes.cost import rows, totals
+    from archdsl.passes.fuse import schedule
+
+    text = "arch net input 9x9x3 stem { conv_linear_nonorm_o16 mqa_h1_d4_noskip mqa_h1_d4 }"
+    arch = archdsl.parse(text)
+    graph = arch.graph()
+    whole = totals(rows(schedule(graph.nodes, graph.kept), graph.nodes, {}), 0)
+    assert whole.activations * 4 == arch.cost().activation_bytes
