@@ -266,7 +266,10 @@ class Arch:
             ValueError: an unknown dtype, or a batch below 1.
         """
         placed = _Layers(self.placed)
-        cost = network_cost(self.name, self.input, self.classes, self.total, placed, dtype, batch)
+        width = self.attributes.width
+        cost = network_cost(
+            self.name, self.input, self.classes, self.total, placed, dtype, batch, width
+        )
         devices = tuple(devices)
         return with_latency(cost, devices) if devices else cost
 

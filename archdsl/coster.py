@@ -72,7 +72,14 @@ class BlockString:
         placed = [Placed(self.text, 0, 0, run)]
         costs = [(path, unit.cost) for item in placed for path, unit in item.units()]
         return network_cost(
-            self.text, state.shape, self.attributes.classes, run.totals, costs, dtype, batch
+            self.text,
+            state.shape,
+            self.attributes.classes,
+            run.totals,
+            costs,
+            dtype,
+            batch,
+            self.attributes.width,
         )
 
 
@@ -175,7 +182,8 @@ class Coster:
         )
         arch = self.arch
         layers = _StreamLayers(self._stem, runs, head)
-        return network_cost(arch.name, arch.input, arch.classes, whole, layers, dtype, batch)
+        width = arch.attributes.width
+        return network_cost(arch.name, arch.input, arch.classes, whole, layers, dtype, batch, width)
 
     def _position(self, state: State) -> _Position:
         found = self._positions.get(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         OSError: the folder or the disk refuses; nothing is left behind.
     """
     target = Path(path)
+    if os.fspath(path).endswith(os.sep):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if target.exists() and not target.is_file():
         # A device or a pipe, and what a link to one leads to, is written to and never replaced.
         target.write_bytes(data)

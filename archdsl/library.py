@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from archdsl.compiler import Arch, parse
 from archdsl.files import decode_source, read_source
-from archdsl.lang.diagnostics import did_you_mean
+from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean
 from archdsl.lang.elaborate import elaborate
 from archdsl.lang.source import SourceText
 from archdsl.lang.syntax import parse_file
@@ -74,6 +75,8 @@ def open_source(where: str | os.PathLike[str]) -> tuple[SourceText, str | None]:
     text = os.fspath(where)
     if "\0" in text:
         raise FileNotFoundError(f"{text!r} is neither a file nor a published architecture")
+    if Path(text).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
     looks_like_path = not isinstance(where, str) or os.sep in text or text.endswith(".arch")
     if looks_like_path or Path(text).is_file():
         return read_source(where), None
@@ -83,6 +86,19 @@ def open_source(where: str | os.PathLike[str]) -> tuple[SourceText, str | None]:
         hint = f"did you mean {guess}?" if guess else "`archdsl list` shows the published names"
         raise FileNotFoundError(f"{text!r} is neither a file nor a published architecture; {hint}")
     return published_source(member.file), member.variant
+
+
+def chosen(asked: str | None, named: str | None) -> str | None:
+    """The variant that is meant, by an option or by the name of a member.
+
+    Raises:
+        ArchError: E0502 where the two contradict each other.
+    """
+    if asked and named and asked != named and not asked.endswith(f"_{named}"):
+        message = f"the name means the variant `{named}`, and another is asked for"
+        hint = "name the file's own network, or leave the variant out"
+        raise ArchError([Diagnostic("E0502", message, None, hint)])
+    return asked or named
 
 
 def load(
@@ -106,4 +122,4 @@ def load(
     6108776
     """
     source, named = open_source(where)
-    return parse(source, variant=variant or named, width=width, input=input, classes=classes)
+    return parse(source, variant=chosen(variant, named), width=width, input=input, classes=classes)

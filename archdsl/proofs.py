@@ -24,7 +24,7 @@ _UNITS = {"k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "g": Decimal(10) ** 9}
 
 
 def check(
-    source: SourceText,
+    text: str | SourceText,
     *,
     variant: str | None = None,
     width: float | None = None,
@@ -36,6 +36,7 @@ def check(
     Without overrides the file's own network and all its variants are proved; `expect` and
     `published` speak of the text's own width, input and classes, so an override leaves them out.
     """
+    source = text if isinstance(text, SourceText) else SourceText("<string>", text)
     elaborated = elaborate(parse_file(source))
     spec, origins = elaborated.spec, elaborated.origins
     if spec is None:

@@ -182,6 +182,7 @@ class Network:
         total = arch.total
         macs = total.macs_conv_linear + total.macs_attention
         title = f"{checked(arch.name)}: {total.params:,} parameters, {macs:,} multiply-accumulates"
+        scaled = f", width {arch.attributes.width:g}" if arch.attributes.width != 1 else ""
         source = f"Source: {escaped(arch.spec.source)}" if arch.spec.source else ""
         arguments = f"num_classes={arch.classes}" if self.takes_classes else ""
         usage = [f"net = {self.name}({arguments})", "y = net(images)"]
@@ -196,7 +197,7 @@ class Network:
             "layers": self._layers(),
             "modules": set(re.findall(r"\b(math|torch|F)\.", body)),
             "source": wrapped(source),
-            "title": Code(f"{title} at {height}x{width} pixels."),
+            "title": Code(f"{title} at {height}x{width} pixels{scaled}."),
             "usage": [
                 Code(f"{line:{pad}}  # {note}" if note else line)
                 for line, note in zip(usage, notes, strict=True)

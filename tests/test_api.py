@@ -157,3 +157,40 @@ def test_a_block_costs_the_same_wherever_it_stands() -> None:
     graph = arch.graph()
     whole = totals(rows(schedule(graph.nodes, graph.kept), graph.nodes, {}), 0)
     assert whole.activations * 4 == arch.cost().activation_bytes
+
+
+# -- what users try
+
+
+def test_check_takes_a_text() -> None:
+    assert [d.code for d in archdsl.check("arch n input 64x64x3 stage { k4 }")] == ["E0209"]
+
+
+def test_a_name_and_a_variant_that_contradict_each_other_are_refused() -> None:
+    assert archdsl.load("mnv2_140", variant="140").name == "mnv2_140"
+    with pytest.raises(archdsl.ArchError, match="another is asked for"):
+        archdsl.load("mnv2_140", variant="050")
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        archdsl.load(str(tmp_path))
+    with pytest.raises(IsADirectoryError):
+        write_whole(f"{tmp_path}/missing/", b"")
+    assert not os.listdir(tmp_path)
+
+
+def test_json_is_recognised() -> None:
+    (found,) = archdsl.check('{\n  "name": "net"\n}')
+    assert (found.code, found.message) == ("E0102", "this is JSON, not an `.arch` text")
+
+
+def test_what_was_scaled_says_so() -> None:
+    half = archdsl.load("mnv2", width=0.5)
+    assert half.cost().to_json()["width"] == 0.5
+    assert b"width 0.5" in archdsl.compile(half, to="torch").data.split(b"\n", 1)[0]
+
+
+@pytest.mark.parametrize("name", ["mnasnet_a1", "mnv3_small"])
+def test_a_printed_file_is_as_clean_as_the_one_it_prints(name: str) -> None:
+    assert archdsl.check(archdsl.load(name).to_text()) == []

@@ -1,5 +1,21 @@
 """The command line: arguments, exit codes, printing. Nothing here decides what a network is."""
 
-from archdsl.cli.program import main
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, on `sys.argv` unless arguments are given, and exit."""
+    try:
+        # Imported here, so that Ctrl-C is quiet from the first moment.
+        from archdsl.cli.program import main as run
+
+        run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 __all__ = ["main"]

@@ -162,12 +162,12 @@ def read(file: str, overrides: Overrides) -> tuple[SourceText, Overrides]:
         OSError: there is no such file, or it cannot be read.
         ArchError: it is not a text.
     """
-    from archdsl.library import open_source
+    from archdsl.library import chosen, open_source
 
     if file == "-":
         return read_stdin(), overrides
     source, named = open_source(file)
-    return source, {**overrides, "variant": overrides["variant"] or named}
+    return source, {**overrides, "variant": chosen(overrides["variant"], named)}
 
 
 def load(file: str, overrides: Overrides) -> Arch:

@@ -162,7 +162,7 @@ class _Elaboration:
         )
 
     def missing(self, keyword: str, what: str, example: str) -> None:
-        if self.attempted(keyword):
+        if self.document.unread or self.attempted(keyword):
             return
         start = Span(self.document.source, 0, 0)
         if self.document.items:
@@ -436,7 +436,7 @@ class _Elaboration:
                 self.unplaceable = True
             else:
                 reached = kind
-            if section.blocks == () and self._braced(section):
+            if section.blocks == () and self._braced(section) and not self._faulty_inside(section):
                 message = f"{called[kind]} has no blocks"
                 self.error("E0306", message, section.kind, "leave the section out")
             found[kind].append(blocks)
@@ -461,6 +461,13 @@ class _Elaboration:
         stem = found["stem"][0] if found["stem"] else ()
         head = found["head"][0] if found["head"] else ()
         return stem, tuple(stages), head
+
+    def _faulty_inside(self, section: Section) -> bool:
+        """Whether the parser skipped something between the braces."""
+        return any(
+            d.span is not None and section.opened < d.span.start < section.closed
+            for d in self.document.diagnostics
+        )
 
     def _braced(self, section: Section) -> bool:
         """Whether the brace is in the text, and not one that the parser thought up."""

@@ -164,8 +164,19 @@ class _Formatter:
         return widths
 
     def _aligned(self) -> Iterator[str]:
-        """The lines, with the trailing comments of a paragraph in one column."""
-        for _, paragraph in groupby(self.lines, lambda line: (not line.text, line.depth)):
+        """The lines, with the trailing comments of a paragraph in one column.
+
+        A paragraph ends at an empty line, a brace and a comment with a line of its own.
+        """
+
+        def parting(line: _Line) -> bool:
+            return line.text.endswith(("{", "}")) or line.text.startswith("#") or not line.text
+
+        for parted, paragraph in groupby(self.lines, parting):
+            if parted:
+                for line in paragraph:
+                    yield f"{INDENT * line.depth}{line.text}  {line.comment}".rstrip()
+                continue
             lines = list(paragraph)
             texts = [INDENT * line.depth + line.text for line in lines]
             pairs = list(zip(texts, lines, strict=True))

@@ -99,7 +99,9 @@ def print_spec(spec: ArchSpec) -> str:
     lines = [f"arch {spec.name}"]
     if spec.source is not None:
         lines.append(f'source "{spec.source}"')
-    lines += ["", *_attributes(spec.attributes), ""]
+    squeezes = any(getattr(b, "se", 0) for _, blocks in spec.sections() for b in blocks)
+    stated = (*_STATED, "se") if squeezes else _STATED
+    lines += ["", *_attributes(spec.attributes, stated), ""]
     if spec.stem:
         lines += _section("stem", spec.stem)
     for stage in spec.stages:
@@ -114,11 +116,11 @@ def print_spec(spec: ArchSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _attributes(attributes: Attributes) -> list[str]:
+def _attributes(attributes: Attributes, stated: Sequence[str]) -> list[str]:
     rows: list[tuple[str, str]] = []
     for name, field in type(attributes).model_fields.items():
         value = getattr(attributes, name)
-        if name not in _STATED and value == field.default:
+        if name not in stated and value == field.default:
             continue
         if name == "input":
             text = "x".join(map(str, value))

@@ -32,6 +32,12 @@ def parse_file(source: SourceText) -> Document:
     if len(source.text) > MAX_TEXT:
         message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
         return Document(source, (), (), [Diagnostic("E0110", message, source.span(0, 1))])
+    if source.text.lstrip()[:2].rstrip() in {"{", '{"'} and '"' in source.text:
+        at = source.text.index("{")
+        message, hint = "this is JSON, not an `.arch` text", "`archdsl convert --to arch` reads it"
+        return Document(
+            source, (), (), [Diagnostic("E0102", message, source.span(at, at + 1), hint)]
+        )
     language = grammar("arch.lark", "file")
     if len(source.text) > MAX_TOKENS:
         beyond = next(islice(language.scan(source.text), MAX_TOKENS, None), None)

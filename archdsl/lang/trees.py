@@ -122,6 +122,8 @@ class Document:
     items: tuple[Item, ...]
     comments: tuple[Word, ...] = ()
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    unread: bool = False
+    """Whether the text is of another language, so that nothing is missing in it."""
 
 
 class Part(NamedTuple):

@@ -185,6 +185,8 @@ class Cost:
     weight_bytes: int
     activation_bytes: int
     peak_activation_bytes: int
+    width: float = 1.0
+    """The width multiplier."""
     latency: tuple[Latency, ...] = ()
     _placed: Sequence[tuple[str, FragmentCost]] = field(default=(), repr=False, compare=False)
 
@@ -217,6 +219,7 @@ class Cost:
             "name": self.name,
             "input": list(self.input),
             "classes": self.classes,
+            "width": self.width,
             "batch": self.batch,
             "dtype": self.dtype,
             "params": self.params,
@@ -239,6 +242,7 @@ def network_cost(
     placed: Sequence[tuple[str, FragmentCost]],
     dtype: Dtype = "float32",
     batch: int = 1,
+    width: float = 1.0,
 ) -> Cost:
     """The user's figures from element counts of one image.
 
@@ -263,5 +267,6 @@ def network_cost(
         weight_bytes=total.weights * size,
         activation_bytes=total.activations * size * batch,
         peak_activation_bytes=total.peak * size * batch,
+        width=width,
         _placed=placed,
     )
