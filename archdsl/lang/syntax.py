@@ -35,9 +35,8 @@ def parse_file(source: SourceText) -> Document:
     if source.text.lstrip()[:2].rstrip() in {"{", '{"'} and '"' in source.text:
         at = source.text.index("{")
         message, hint = "this is JSON, not an `.arch` text", "`archdsl convert --to arch` reads it"
-        return Document(
-            source, (), (), [Diagnostic("E0102", message, source.span(at, at + 1), hint)]
-        )
+        fault = Diagnostic("E0102", message, source.span(at, at + 1), hint)
+        return Document(source, (), (), [fault], unread=True)
     language = grammar("arch.lark", "file")
     if len(source.text) > MAX_TOKENS:
         beyond = next(islice(language.scan(source.text), MAX_TOKENS, None), None)
