@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from archdsl.ir.lower import LoweringError, Misfit, lower
 from archdsl.ir.node import Fragment, Origin
 from archdsl.ir.ops import Shape
-from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
+from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.elaborate import Elaborated, elaborate
 from archdsl.lang.origins import Origins
 from archdsl.lang.printer import print_spec
@@ -50,6 +50,8 @@ class State(NamedTuple):
 
     shape: Shape
     written: int
+    giver: str = "the previous block gives"
+    """Who gives the channels, for a message."""
 
 
 class Unit(NamedTuple):
@@ -110,8 +112,7 @@ class BlockCompiler:
                 Misfit(
                     "E0203",
                     "in_channels",
-                    f"declared i{block.in_channels}, but the previous block gives "
-                    f"{state.written} channels",
+                    f"declared i{block.in_channels}, but {state.giver} {state.written} channels",
                     f"write i{state.written}, or leave i out",
                 )
             )
@@ -225,9 +226,10 @@ class Arch:
 
     def _place(self) -> tuple[tuple[Placed, ...], Totals]:
         compiler = block_compiler(self.attributes)
-        state = State(self.attributes.input, self.attributes.input[2])
+        state = State(self.attributes.input, self.attributes.input[2], "the image has")
         placed: list[Placed] = []
         diagnostics: list[Diagnostic] = []
+        told: set[str] = set()
         blocks = 0
         for path, section in self.spec.sections():
             first = 0
@@ -238,6 +240,10 @@ class Arch:
                 first += len(run.units)
                 blocks += len(run.units)
                 for problem in run.problems:
+                    if problem.code in told:
+                        continue
+                    # What is left of the image is the same for all that follows.
+                    told |= {problem.code} & {"E0301"}
                     span = self.origins.field(path, index, problem.field)
                     message, hint = problem.message, problem.help
                     diagnostics.append(Diagnostic(problem.code, message, span, hint))
@@ -321,7 +327,7 @@ def _variant(spec: ArchSpec, name: str | None) -> Variant | None:
     guess = did_you_mean(name, names)
     has = f"variants: {listed(names, 'and')}" if names else "the file has no variants"
     hint = f"did you mean `{guess}`?" if guess else has
-    message = f"`{spec.name}` has no variant `{name[:64]}`"
+    message = f"`{spec.name}` has no variant {quoted(name, 64)}"
     raise ArchError([Diagnostic("E0502", message, None, hint)])
 
 

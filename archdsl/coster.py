@@ -65,7 +65,7 @@ class BlockString:
             ArchError: the block does not fit this input.
         """
         shape = overridden(self.attributes, {"input": input}).input
-        state = State(shape, shape[2])
+        state = State(shape, shape[2], "the input has")
         run = block_compiler(self.attributes).run(self.block, state, deepened=False)
         if run.problems:
             raise _placed_errors(run, self.text, "<block>")
@@ -135,7 +135,7 @@ class Coster:
         self._stem = tuple(stem)
         self._stem_totals = add_totals(run.totals for run in stem)
         image = arch.attributes.input
-        self._start = stem[-1].after if stem else State(image, image[2])
+        self._start = stem[-1].after if stem else State(image, image[2], "the image has")
         self._positions: dict[State, _Position] = {}
         self._steps = 0
 

@@ -353,6 +353,11 @@ HOSTILE_JSON = {
     "half a million numbers": "[" + "1," * 400_000 + "1]",
     "60,000 keys": "{" + many('"a{}": 1, ', 60_000) + '"b": 1}',
     "40,000 wrong blocks": json_with(", ".join(['{"kind": "ir", "q": 1}'] * 40_000)),
+    "60,000 keys and one twice": "{" + many('"a{}": 1, ', 60_000) + '"a59999": 1}',
+    "escapes for a key": json_with('{"kind": "ir", "\\u001b[31m": 3}'),
+    "wrong blocks behind right ones": json_with(
+        '{"kind": "ir"}, ' * 40_000 + ", ".join(['{"kind": "ir", "q": 1}'] * 200)
+    ),
     "too long a text": " " * 2_000_000,
 }
 
@@ -369,6 +374,52 @@ def test_hostile_json_ends_in_diagnostics(name: str) -> None:
         assert found.code in {"E0110", "E0601", "E0602"}
         span = found.span
         assert span is not None and 0 <= span.start <= span.end <= max(len(text), 1)
+
+
+def test_json_nested_to_any_depth_ends_in_diagnostics() -> None:
+    for depth in range(150, 1100):
+        nested = "[" * depth + "]" * depth
+        for text in (json_with(nested), json_with(f'{{"kind": "ir", "kernel": {nested}}}')):
+            with pytest.raises(ArchError):
+                read_json(SourceText("net.json", text))
+
+
+def test_unknown_keys_of_json_are_underlined() -> None:
+    with pytest.raises(ArchError) as caught:
+        read_json(SourceText("net.json", json_with('{"kind": "ir", "kernel_size": 3}')))
+    (found,) = caught.value.diagnostics
+    assert found.span is not None and found.span.text == '"kernel_size"'
+
+
+def test_names_reach_the_terminal_without_escapes() -> None:
+    (found,) = archdsl.check(SourceText("\x1b[31mnet.arch", stem("k4_o16")))
+    assert not RAW.search(render(found))
+    with pytest.raises(ArchError) as caught:
+        archdsl.load("mnv2", variant="\x1b[31m")
+    assert not RAW.search(str(caught.value))
+
+
+def test_a_fact_that_is_no_word_is_printed_in_quotes() -> None:
+    text = stem("k3_o16") + 'published note="0{}" other="a=b"'
+    spec = archdsl.parse(text).spec
+    assert archdsl.parse(archdsl.parse(text).to_text()).spec == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        many("stage a{} {{ k3_o16 }} # c\n", 5000),
+        "stage a { k3_o16 } " * 6000 + "# c",
+        "act relu\n" * 10_000 + "# c",
+        stem("k3_o16 " * 30_000 + "# c\n"),
+        "# c\n" * 30_000,
+    ],
+    ids=["stages and comments", "stages", "statements", "blocks", "comments"],
+)
+def test_formatting_takes_no_longer_than_its_text(text: str) -> None:
+    started = time.perf_counter()
+    format_source(SourceText("net.arch", text))
+    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize(

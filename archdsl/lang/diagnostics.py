@@ -114,7 +114,7 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
     paint = _paint if color else _plain
     tone = "1;31" if diagnostic.severity == "error" else "1;33"
     head = paint(f"{diagnostic.severity}[{diagnostic.code}]", tone)
-    lines = [head + paint(f": {diagnostic.message}", "1")]
+    lines = [head + paint(f": {_clean(diagnostic.message)}", "1")]
     gutter = " "
     if diagnostic.span is not None:
         span = diagnostic.span
@@ -123,14 +123,14 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
         source_line, before, width = _window(span, number, column)
         bar = paint("|", "1;34")
         lines += [
-            paint(f"{gutter}-->", "1;34") + f" {span}",
+            paint(f"{gutter}-->", "1;34") + f" {_clean(str(span))}",
             f"{gutter} {bar}",
             paint(str(number), "1;34") + f" {bar} {source_line}".rstrip(),
             f"{gutter} {bar} {' ' * before}"
             + paint(f"{'^' * width} {diagnostic.label}".rstrip(), tone),
         ]
     if diagnostic.help:
-        first, *rest = diagnostic.help.split("\n")
+        first, *rest = map(_clean, diagnostic.help.split("\n"))
         lines.append(f"{gutter} {paint('=', '1;34')} {paint('help', '1')}: {first}")
         lines += [f"{gutter}         {line}" for line in rest]
     return "\n".join(lines) + "\n"
@@ -151,6 +151,11 @@ def _window(span: Span, number: int, column: int) -> tuple[str, int, int]:
     before = len(prefix) + sum(_columns(c) for c in line[left:start])
     width = sum(_columns(c) for c in line[start : min(end, right)])
     return shown, before, max(width, 1)
+
+
+def _clean(text: str) -> str:
+    """A message as it may stand in a terminal, whatever names and words it quotes."""
+    return text if text.isprintable() else "".join(_visible(c) for c in text)
 
 
 def _visible(character: str) -> str:

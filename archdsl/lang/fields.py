@@ -47,7 +47,9 @@ def _width(value: object) -> Width:
         value = str(value)
     match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise PydanticCustomError("width", "must be a whole number, or one with `!` or `+` behind")
+        raise PydanticCustomError(
+            "width", "must be a whole number, or one with `!` or `+` after it"
+        )
     channels = int(match[1])
     if not 1 <= channels <= MAX_CHANNELS:
         raise PydanticCustomError(
@@ -141,10 +143,10 @@ OptionalKernel = Annotated[int, Field(strict=True, ge=0, le=MAX_KERNEL), BeforeV
 Channels = Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)]
 Repeats = Annotated[int, Field(strict=True, ge=1, le=MAX_REPEATS)]
 Heads = Annotated[int, Field(strict=True, ge=1, le=MAX_HEADS), BeforeValidator(_heads)]
-Expansion = Annotated[float, Field(gt=0, le=MAX_EXPANSION, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Scale = Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)]
+Expansion = Annotated[float, Field(strict=True, gt=0, le=MAX_EXPANSION, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+Scale = Annotated[float, Field(strict=True, gt=0, le=MAX_SCALE, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
 

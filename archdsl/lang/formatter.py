@@ -28,6 +28,7 @@ from archdsl.lang.trees import (
 from archdsl.lang.trees import Variant as VariantTree
 from archdsl.lang.values import number
 
+_SPACES = re.compile(r"[^\S\n]*")
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 
 
@@ -93,7 +94,7 @@ class _Formatter:
     # -- layout
 
     def _body(self, title: str, item: Section | VariantTree, elements: list[_Element]) -> None:
-        has_comment = any(item.start < c.start < item.closed for c in self.comments)
+        has_comment = self._comment_before(item.closed)
         line = " ".join([title, "{", *(e.text for e in elements), "}"])
         several = len(elements) > 1 and type(item) is Section
         # What was written on several lines stays so.
@@ -104,8 +105,7 @@ class _Formatter:
         for comment in self._take(item.opened):
             self.lines.append(_Line(comment))
         self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1)))
-        inside = any(item.opened < c.start < item.closed for c in self.comments)
-        if type(item) is VariantTree and not inside:
+        if type(item) is VariantTree and not self._comment_before(item.closed):
             elements = list(_joined_settings(item, elements))
         end = item.opened + 1
         for element in elements:
@@ -118,6 +118,9 @@ class _Formatter:
             end = element.end
         self._leading(end, item.closed, 1)
         self.lines.append(_Line("}", self._trailing(item.end)))
+
+    def _comment_before(self, end: int) -> bool:
+        return bool(self.comments) and self.comments[-1].start < end
 
     def _take(self, before: int) -> Iterator[str]:
         while self.comments and self.comments[-1].start < before:
@@ -134,15 +137,17 @@ class _Formatter:
         """The comment that follows on the same line, if any."""
         if self.comments:
             comment = self.comments[-1]
-            between = self.text[end : comment.start]
-            if comment.start >= end and not between.strip() and "\n" not in between:
+            spaces = _SPACES.match(self.text, end)
+            if spaces is not None and spaces.end() == comment.start:
                 return self.comments.pop().text.rstrip()
         return ""
 
     def _blank_before(self, start: int) -> bool:
         """Whether an empty line stands right before this place."""
-        spaces = self.text[len(self.text[:start].rstrip()) : start]
-        return spaces.count("\n") > 1
+        end = start
+        while end and self.text[end - 1].isspace():
+            end -= 1
+        return self.text.count("\n", end, start) > 1
 
     def _parted(self, item: Item, following: Item | None) -> bool:
         """Whether an empty line stands between two items, be it before or behind a comment."""

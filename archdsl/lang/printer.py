@@ -180,15 +180,14 @@ def _published(published: Published) -> str:
 
 def _worded(value: str) -> str:
     """A value as a bare word where it reads back as one, else in quotes."""
-    document = parse_file(SourceText("", f"source {value}"))
+    document = parse_file(SourceText("", f"published it={value}"))
     items = document.items
     plain = (
         not document.diagnostics
         and len(items) == 1
         and type(items[0]) is Statement
-        and items[0].value is not None
-        and items[0].value.type == "WORD"
-        and items[0].value.text == value
+        and len(items[0].settings) == 1
+        and items[0].settings[0].value == ("WORD", value, len("published it="))
     )
     return value if plain else f'"{value}"'
 

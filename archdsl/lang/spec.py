@@ -340,8 +340,8 @@ class Norm(_Spec):
 
     positional: ClassVar[str] = "kind"
     kind: Literal["batch"] = "batch"
-    eps: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-3
-    momentum: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.01
+    eps: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 1e-3
+    momentum: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.01
 
 
 class Rounding(_Spec):
@@ -350,7 +350,7 @@ class Rounding(_Spec):
     positional: ClassVar[str] = "divisor"
     divisor: Channels = 8
     min: Channels | None = None
-    limit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.9
+    limit: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.9
 
 
 class SqueezeExcite(_Spec):
@@ -383,7 +383,7 @@ class Attributes(_Spec):
         SqueezeExcite.model_construct(),
         description="squeeze-and-excitation: `from`, `round`, `act`, `gate`",
     )
-    layer_scale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+    layer_scale: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = Field(
         0.0, description="initial layer scale of uib, mqa and mha blocks, 0 for none"
     )
     droppath: Rate = Field(0.0, description="peak stochastic depth rate (training only)")

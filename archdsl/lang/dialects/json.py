@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import ArchSpec, Norm, Rounding, SqueezeExcite
 from archdsl.lang.values import sentence
-from archdsl.limits import MAX_TEXT
-
-_MAX_ERRORS = 20
-"""Errors that are shown: finding each one's place reads the text up to it."""
+from archdsl.limits import MAX_ERRORS, MAX_TEXT
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -37,14 +35,15 @@ def read_json(source: SourceText) -> SourceText:
     if len(source.text) > MAX_TEXT:
         message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
         raise ArchError([Diagnostic("E0110", message, source.span(0, 1))])
-    data = _loads(source)
     try:
-        spec = ArchSpec.model_validate(data)
+        spec = ArchSpec.model_validate(_loads(source))
     except ValidationError as errors:
-        raise ArchError(
-            _diagnostic(source, error)
-            for error in errors.errors(include_url=False, include_input=False)[:_MAX_ERRORS]
-        ) from None
+        places = _Places(source)
+        listed = errors.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        raise ArchError([_diagnostic(places, error) for error in listed]) from None
+    except RecursionError:
+        message = "this is not JSON that can be read: too deeply nested"
+        raise ArchError([Diagnostic("E0601", message, source.span(0, 1))]) from None
     return SourceText(f"{source.name} (as .arch)", print_spec(spec))
 
 
@@ -68,9 +67,8 @@ def _loads(source: SourceText) -> Any:
         at = min(error.pos, max(len(source.text) - 1, 0))
         message = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         raise ArchError([Diagnostic("E0601", message, source.span(at, at + 1))]) from None
-    except (ValueError, RecursionError) as error:
-        said = "too deeply nested" if isinstance(error, RecursionError) else str(error)[:120]
-        message = f"this is not JSON that can be read: {said}"
+    except ValueError as error:
+        message = f"this is not JSON that can be read: {str(error)[:120]}"
         raise ArchError([Diagnostic("E0601", message, source.span(0, 1))]) from None
 
 
@@ -81,74 +79,72 @@ def _refuse_constant(name: str) -> NoReturn:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:40]!r} stands twice in one object")
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"the key {quoted(twice)} stands twice in one object")
     return result
 
 
-def _diagnostic(source: SourceText, error: Any) -> Diagnostic:
+def _diagnostic(places: _Places, error: Any) -> Diagnostic:
     path = list(error["loc"])
-    span, reached = _locate(source, path)
+    unknown = error["type"] == "extra_forbidden"
+    span, reached = places.locate(path, key=unknown)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in reached).lstrip(".")
-    prefix = f"at `{where}`: " if where else ""
+    prefix = f"at {quoted(where, 80)}: " if where else ""
     if error["type"] == "missing":
         return Diagnostic("E0602", f"{prefix}the key `{path[-1]}` is missing", span)
-    if error["type"] == "extra_forbidden":
+    if unknown:
         return Diagnostic("E0602", f"{prefix}no such key in this place", span)
     return Diagnostic("E0602", f"{prefix}{sentence(error)}", span)
 
 
-def _locate(source: SourceText, path: Sequence[Any]) -> tuple[Span, list[Any]]:
-    """The span of the value at a path, and the part of the path that leads into the text.
+class _Places:
+    """Where the values of a JSON text stand; each object and array is walked once."""
 
-    pydantic's paths hold the kind of a block between its number and its field; what is not in
-    the text is passed over.
-    """
-    text = source.text
-    decoder = json.JSONDecoder()
-    start = _skip(text, 0)
-    reached: list[Any] = []
-    for step in path:
-        child = None
-        if text[start] == "{" and isinstance(step, str):
-            child = _member(text, start, step, decoder)
-        elif text[start] == "[" and isinstance(step, int):
-            child = _element(text, start, step, decoder)
-        if child is not None:
-            start = child
-            reached.append(step)
-    end = decoder.raw_decode(text, start)[1]
-    newline = text.find("\n", start)
-    return source.span(start, end if newline < 0 else min(end, newline)), reached
+    def __init__(self, source: SourceText) -> None:
+        self.source = source
+        self.decoder = json.JSONDecoder()
+        self.members: dict[int, dict[Any, tuple[int, int]]] = {}
+
+    def locate(self, path: Sequence[Any], *, key: bool) -> tuple[Span, list[Any]]:
+        """The span of the value at a path (or of its key), and the path's part within the text.
+
+        pydantic's paths hold the kind of a block between its number and its field; what is not
+        in the text is passed over.
+        """
+        text = self.source.text
+        start = at = _skip(text, 0)
+        reached: list[Any] = []
+        for step in path:
+            child = self.children(start).get(step)
+            if child is not None:
+                at, start = child
+                reached.append(step)
+        begin = at if key else start
+        end = self.decoder.raw_decode(text, begin)[1]
+        newline = text.find("\n", begin)
+        return self.source.span(begin, end if newline < 0 else min(end, newline)), reached
+
+    def children(self, start: int) -> dict[Any, tuple[int, int]]:
+        """The members of the value at `start`: where their keys and their values begin."""
+        found = self.members.get(start)
+        if found is None:
+            found = self.members[start] = {}
+            text, closing = self.source.text, {"{": "}", "[": "]"}.get(self.source.text[start])
+            position = _skip(text, start + 1)
+            while closing is not None and text[position] != closing:
+                at, name = position, len(found)
+                if closing == "}":
+                    name, position = self.decoder.raw_decode(text, position)
+                    position = _skip(text, _skip(text, position) + 1)
+                found[name] = (at, position)
+                position = _skip(text, self.decoder.raw_decode(text, position)[1])
+                if text[position] == ",":
+                    position = _skip(text, position + 1)
+        return found
 
 
 def _skip(text: str, position: int) -> int:
     match = _SPACE.match(text, position)
     assert match is not None
     return match.end()
-
-
-def _member(text: str, start: int, key: str, decoder: json.JSONDecoder) -> int | None:
-    position = _skip(text, start + 1)
-    while text[position] != "}":
-        name, position = decoder.raw_decode(text, position)
-        position = _skip(text, _skip(text, position) + 1)
-        if name == key:
-            return position
-        position = _skip(text, decoder.raw_decode(text, position)[1])
-        if text[position] == ",":
-            position = _skip(text, position + 1)
-    return None
-
-
-def _element(text: str, start: int, number: int, decoder: json.JSONDecoder) -> int | None:
-    position = _skip(text, start + 1)
-    while text[position] != "]":
-        if number == 0:
-            return position
-        number -= 1
-        position = _skip(text, decoder.raw_decode(text, position)[1])
-        if text[position] == ",":
-            position = _skip(text, position + 1)
-    return None
