@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = re.compile(r"[0-9]{1,3}(?:_?[0-9]){0,40}")
-_DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,60}|\.[0-9]{1,60})(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,999}|\.[0-9]{1,999})(?:[eE][+-]?[0-9]{1,3})?")
 
 # What pydantic finds wrong, in the words of this language.
 _SENTENCES = {
