@@ -61,6 +61,10 @@ class Unit(NamedTuple):
     cost: FragmentCost
 
 
+# The fields of a block that say nothing of its operators.
+_OF_A_RUN = frozenset({"repeats", "in_channels"})
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A block of the text with its repeats: `units`, their totals, and the state behind them."""
@@ -84,6 +88,7 @@ class BlockCompiler:
         self.attributes = attributes
         self._runs: dict[tuple[int, State, bool], Run] = {}
         self._units: dict[tuple[int, Shape, bool], Unit] = {}
+        self._bodies: dict[tuple[Any, ...], Block] = {}
         BlockCompiler._all.add(self)
 
     def run(self, block: Block, state: State, *, deepened: bool) -> Run:
@@ -103,6 +108,7 @@ class BlockCompiler:
         for compiler in list(cls._all):
             compiler._runs.clear()
             compiler._units.clear()
+            compiler._bodies.clear()
         cls._held = 0
 
     def _make(self, block: Block, state: State, deepened: bool) -> Run:
@@ -122,9 +128,11 @@ class BlockCompiler:
             repeats = max(1, math.ceil(round(repeats * self.attributes.depth, 9)))
         units: list[Unit] = []
         shape = state.shape
+        body = self._body(block)
+        strided = getattr(block, "stride", (1, 1)) != (1, 1)
         try:
             for index in range(min(repeats, MAX_BLOCKS + 1)):
-                unit = self._unit(block, shape, index == 0)
+                unit = self._unit(body, shape, index == 0 or not strided)
                 units.append(unit)
                 shape = unit.fragment.output
         except LoweringError as error:
@@ -137,6 +145,12 @@ class BlockCompiler:
             written = out.channels
         total = add_totals(unit.cost.totals for unit in units)
         return Run(block, tuple(units), total, State(shape, written), tuple(problems))
+
+    def _body(self, block: Block) -> Block:
+        """The one block that stands for all that differ from it in `r` or `i` alone."""
+        fields = block.__dict__
+        values = [value for name, value in fields.items() if name not in _OF_A_RUN]
+        return self._bodies.setdefault((type(block), *values), block)
 
     def _unit(self, block: Block, shape: Shape, first: bool) -> Unit:
         key = (id(block), shape, first)
