@@ -145,6 +145,14 @@ class _Builder:
         self.last = name
         return name
 
+    def follow(self, name: str, op: Op) -> str:
+        """Add an operator that keeps the shape of the newest node, which it reads."""
+        shape = self.shapes[self.last]
+        self.nodes.append(Node(name, op, (self.last,), shape))
+        self.shapes[name] = shape
+        self.last = name
+        return name
+
     # -- the pieces blocks are made of
 
     def conv(
@@ -181,12 +189,12 @@ class _Builder:
 
     def norm(self, name: str) -> str:
         rule = self.attributes.norm
-        return self.add(name, _batch_norm(self.shapes[self.last][-1], rule.eps, rule.momentum))
+        return self.follow(name, _batch_norm(self.shapes[self.last][-1], rule.eps, rule.momentum))
 
     def act(self, name: str, function: str | None) -> None:
         function = function or self.attributes.act
         if function != "linear":
-            self.add(name, _activation(function))
+            self.follow(name, _activation(function))
 
     def conv_norm(self, name: str, out: int, kernel: int = 1, **options: Any) -> None:
         self.conv(f"{name}.conv", out, kernel, **options)
