@@ -3,19 +3,100 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from archdsl.compiler import Arch
 from archdsl.files import write_whole
-from archdsl.lang.diagnostics import did_you_mean, listed
+from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
+
+if TYPE_CHECKING:
+    from archdsl.ir.execute import Array
+    from archdsl.ir.graph import Graph
+    from archdsl.quantization.ranges import Method, Range
 
 GROUP = "archdsl.backends"
+
+Precision = Literal["float32", "float16", "int8", "int8_dynamic"]
+"""float16: weights at half the size, arithmetic in float32. int8: weights and activations, with
+ranges from a calibration set. int8_dynamic: weights, and activations as they come; depthwise
+convolutions stay float."""
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8", "int8_dynamic")
+
+OUTPUT = "output"
+"""The name of an artefact's output; feature maps have their stages' names."""
 
 
 class BackendError(Exception):
     """A backend that is unknown, broken, claimed twice, or that lacks a package."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an artefact is wanted."""
+
+    dtype: Precision = "float32"
+    features: tuple[str, ...] = ()
+    """Stages whose feature maps are outputs too."""
+    fold: bool = True
+    """Whether norms become part of the convolutions before them, where the target has norms."""
+    layers: bool = False
+    """Whether every operator's value is an output, under the name of its node: to compare with."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a backend is asked to make: an architecture, its weights, and how."""
+
+    arch: Arch
+    options: Options = field(default_factory=Options)
+    seed: int = 0
+    given: Mapping[str, Any] | str | os.PathLike[str] | None = None
+    """Weights by `state_dict` key or a safetensors file; None for initial ones from the seed."""
+    ranges: Mapping[str, Range] | None = None
+    """For int8: the least and the largest value of every node of the folded graph."""
+    filename: str = ""
+    """The name of the file that the artefact will be written to, without its folder."""
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The operators; results are the output and the feature maps that are asked for."""
+        return self.arch.graph().keeping(self.options.features)
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """The weights, checked against the graph: float32, in its order.
+
+        Raises:
+            OSError, ArchError: see `archdsl.weights.store`.
+        """
+        # numpy takes its time to import: PyTorch source without weights does without.
+        from archdsl.weights.initial import initialize
+        from archdsl.weights.store import fitted, load_weights
+
+        if self.given is None:
+            return initialize(self.graph, self.seed)
+        if isinstance(self.given, Mapping):
+            return fitted(self.given, self.graph)
+        return load_weights(self.given, self.graph)
+
+
+class Session(Protocol):
+    """An artefact in its runtime, for whoever compares or times it on one thread."""
+
+    def feed(self, images: Array) -> Any:
+        """Images (batch, height, width, channels), float32, as the runtime takes them."""
+
+    def run(self, fed: Any) -> Any:
+        """One inference: what is timed."""
+
+    def values(self, results: Any) -> dict[str, Array]:
+        """Results by name (`output`, stages, nodes); feature maps are (batch, h, w, channels)."""
 
 
 class Backend(Protocol):
@@ -24,15 +105,26 @@ class Backend(Protocol):
     suffix: str
     """The ending of the artefact's file name, such as `.py`."""
 
-    def emit(self, arch: Arch) -> bytes:
-        """The artefact's bytes: the same for the same architecture.
+    dtypes: Sequence[Precision]
+    """The precisions it writes."""
+
+    def emit(self, job: Job) -> Emission | bytes:
+        """The artefact's bytes: the same for the same job.
 
         Raises:
             ArchError: the backend cannot express something; every such place, each with its span.
+            BackendError: a package is missing; the message names the install line.
         """
 
-    def load(self, artifact: Artifact, *, seed: int) -> Any:
-        """The artefact in its runtime, ready to run.
+    def load(self, artifact: Artifact) -> Any:
+        """The artefact in its runtime, as that runtime's users know it.
+
+        Raises:
+            BackendError: the runtime is not installed; the message names the install line.
+        """
+
+    def session(self, artifact: Artifact) -> Session:
+        """The artefact in its runtime, to compare and to time.
 
         Raises:
             BackendError: the runtime is not installed; the message names the install line.
@@ -40,32 +132,65 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """What a backend made of an architecture."""
+class Emission:
+    """An artefact's bytes, and files that must lie beside it, by name."""
 
-    arch: Arch
-    backend: Backend
     data: bytes
-    seed: int = 0
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a backend made of a job."""
+
+    job: Job
+    backend: Backend
+    emission: Emission
+
+    @property
+    def arch(self) -> Arch:
+        return self.job.arch
+
+    @property
+    def data(self) -> bytes:
+        return self.emission.data
 
     @property
     def filename(self) -> str:
         """The default file name: the architecture's."""
-        return self.arch.name + self.backend.suffix
+        return self.job.filename
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return len(self.data) + sum(map(len, self.emission.beside.values()))
 
     def write(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Write the artefact, whole or not at all, and return the path.
+        """Write the artefact, each file whole or not at all, and return the path.
+
+        Files beside it (weights) come first, so that the artefact is never without them.
 
         Raises:
             OSError: the folder or the disk refuses.
         """
-        target = os.fspath(path) if path is not None else self.filename
-        write_whole(target, self.data)
-        return target
+        target = Path(path if path is not None else self.filename)
+        emission = self.emission
+        if emission.beside and target.name != self.job.filename:
+            # The artefact names the files beside it, which are named after it.
+            emission = _emission(self.backend, _renamed(self.job, target.name))
+        for name, data in emission.beside.items():
+            write_whole(target.parent / name, data)
+        write_whole(os.fspath(path) if path is not None else target, emission.data)
+        return os.fspath(target)
 
     def load(self) -> Any:
-        """The artefact in its runtime: a `torch.nn.Module` for torch."""
-        return self.backend.load(self, seed=self.seed)
+        """The artefact in its runtime: a `torch.nn.Module`, an onnxruntime `InferenceSession`, a
+        LiteRT `Interpreter`."""
+        return self.backend.load(self)
+
+    def session(self) -> Session:
+        """The artefact in its runtime, behind one face for all of them."""
+        return self.backend.session(self)
 
 
 def available() -> dict[str, EntryPoint]:
@@ -112,14 +237,94 @@ def backend(name: str) -> Backend:
     return made
 
 
-def compile(arch: Arch, to: str, *, seed: int = 0) -> Artifact:
+def compile(
+    arch: Arch,
+    to: str,
+    *,
+    seed: int = 0,
+    weights: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    dtype: Precision = "float32",
+    features: Iterable[str] = (),
+    fold: bool = True,
+    layers: bool = False,
+    calibration: Array | str | os.PathLike[str] | None = None,
+    ranges: Method | Mapping[str, Range] = "minmax",
+    filename: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Artifact:
     """Compile an architecture with the backend called `to`.
 
-    `seed` is for the initial weights that `Artifact.load` gives the network.
+    `weights` is a mapping by `state_dict` key or a safetensors file; without it, initial weights
+    are drawn from `seed`. `features` names stages whose feature maps are outputs too; `fold=False`
+    keeps the norms where the target has them; `layers` makes every operator's value an output.
+    `calibration` holds images for int8: an array (count, height, width, channels), or a `.npz` file
+    with the array `images`; `ranges` says how their ranges are found (`minmax`, `percentile`,
+    `mse`), or gives them. `filename` is the name it will be written under, `progress` is called
+    with the calibration images done and their number.
 
     Raises:
-        BackendError: no such backend.
-        ArchError: the backend cannot express the architecture.
+        BackendError: no such backend, or it lacks a package or a precision.
+        OSError: a file cannot be read.
+        ArchError: the backend cannot express the architecture (E0701); weights (E08) or a
+            calibration set (E0804) that do not fit it.
     """
     chosen = backend(to)
-    return Artifact(arch, chosen, chosen.emit(arch), seed)
+    dtypes = tuple(chosen.dtypes)
+    if dtype not in dtypes:
+        raise BackendError(f"the backend {to!r} writes {listed(dtypes, 'and')}, not {dtype!r}")
+    options = Options(dtype, _stages(arch, features), fold, layers)
+    name = filename or arch.name + chosen.suffix
+    job = Job(arch, options, seed, weights, filename=name)
+    if dtype == "int8":
+        found = _ranges(job, calibration, ranges, progress)
+        job = replace(job, given=job.weights, ranges=found)
+    return Artifact(job, chosen, _emission(chosen, job))
+
+
+def _emission(chosen: Backend, job: Job) -> Emission:
+    made = chosen.emit(job)
+    return made if isinstance(made, Emission) else Emission(made)
+
+
+def _renamed(job: Job, filename: str) -> Job:
+    return replace(job, filename=filename)
+
+
+def _stages(arch: Arch, features: Iterable[str]) -> tuple[str, ...]:
+    asked = tuple(dict.fromkeys(features))
+    sections = (path.split(".") for path, _ in arch.spec.sections())
+    stages = [path[1] for path in sections if path[0] == "stages"]
+    diagnostics = []
+    for name in asked:
+        if name not in stages:
+            guess = did_you_mean(name, stages)
+            has = f"stages: {listed(stages, 'and')}" if stages else "it has no stages"
+            hint = f"did you mean {quoted(guess)}?" if guess else has
+            message = f"{arch.name!r} has no stage {quoted(name)} to take feature maps from"
+            diagnostics.append(Diagnostic("E0503", message, None, hint))
+    if diagnostics:
+        raise ArchError(diagnostics)
+    return asked
+
+
+def _ranges(
+    job: Job,
+    calibration: Array | str | os.PathLike[str] | None,
+    ranges: Method | Mapping[str, Range],
+    progress: Callable[[int, int], None] | None,
+) -> Mapping[str, Range]:
+    """The ranges of a job's values, observed by running its float model."""
+    if isinstance(ranges, Mapping):
+        return ranges
+    from archdsl.quantization.images import calibration_images
+    from archdsl.quantization.ranges import observe
+
+    if calibration is None:
+        raise BackendError("int8 needs a calibration set: some hundred images like those to come")
+    images = calibration_images(calibration, job.arch)
+    float_job = replace(job, options=Options(layers=True), given=job.weights)
+    runner = backend("onnx")
+    session = Artifact(float_job, runner, _emission(runner, float_job)).session()
+    return observe(
+        lambda batch: session.values(session.run(session.feed(batch))), images, ranges, progress
+    )

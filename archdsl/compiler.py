@@ -302,6 +302,22 @@ class Arch:
             self.name, self.attributes, ((o, u.fragment) for o, u in self.blocks())
         )
 
+    def resized(self, input: Sequence[int]) -> Arch:
+        """The same architecture for another image (height, width, channels).
+
+        Raises:
+            ArchError: the image is too small for it.
+        """
+        variant = self.variant.name if self.variant else None
+        return Arch(
+            self.spec,
+            self.origins,
+            variant=variant,
+            width=self.attributes.width,
+            input=input,
+            classes=self.attributes.classes,
+        )
+
     def to_text(self) -> str:
         """The canonical text of the whole file."""
         return print_spec(self.spec)

@@ -18,14 +18,17 @@ import sys
 from importlib.abc import ExecutionLoader
 from importlib.util import module_from_spec, spec_from_loader
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archdsl.backend import Artifact, BackendError
+from archdsl.backend import OUTPUT, Artifact, BackendError, Emission, Job, Session
 from archdsl.compiler import Arch
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 
 from .torch_code import broken, render
 from .torch_network import Network
+
+if TYPE_CHECKING:
+    from archdsl.ir.execute import Array
 
 # The attributes of nn.ModuleDict (torch 2.10 to 2.13), which it refuses as keys.
 _MODULE_DICT = frozenset(
@@ -72,21 +75,30 @@ class TorchBackend:
     """Writes a network as PyTorch source, and loads it."""
 
     suffix = ".py"
+    dtypes = ("float32",)
 
-    def emit(self, arch: Arch) -> bytes:
+    def emit(self, job: Job) -> Emission:
         """The source of a module that defines the network under its own name and as `Model`.
 
+        Weights that were given lie beside it, as safetensors under the module's own name.
+
         Raises:
-            ArchError: stages have names that a PyTorch module cannot have.
+            ArchError: stages have names that a PyTorch module cannot have; weights do not fit.
         """
-        _refuse(arch)
-        network = Network(arch)
+        _refuse(job.arch)
+        network = Network(job.arch)
         body = render("torch_network.py.j2", network.body())
         body = "\n".join(broken(line) for line in body.split("\n"))
-        return render("torch_module.py.j2", network.frame(body)).encode()
+        source = render("torch_module.py.j2", network.frame(body)).encode()
+        if job.given is None:
+            return Emission(source)
+        from archdsl.weights.store import to_safetensors
 
-    def load(self, artifact: Artifact, *, seed: int) -> Any:
-        """The network with initial weights drawn from `seed`, ready for inference (`eval()`).
+        name = f"{job.filename.removesuffix(self.suffix)}.safetensors"
+        return Emission(source, {name: to_safetensors(job.weights)})
+
+    def load(self, artifact: Artifact) -> Any:
+        """The network with the job's weights, ready for inference (`eval()`).
 
         PyTorch's own random state stays as it was. Equal artefacts share a module in `sys.modules`,
         where TorchScript and tracebacks find its lines.
@@ -94,15 +106,69 @@ class TorchBackend:
         Raises:
             BackendError: PyTorch is not installed.
         """
-        try:
-            import torch
-        except ImportError as error:
-            message = f'PyTorch cannot be imported ({error}); pip install "archdsl[torch]"'
-            raise BackendError(message) from error
+        torch = _torch()
         model = _executed(artifact.arch.name, artifact.data).Model
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(seed)
-            return model().eval()
+            network = model()
+        weights = artifact.job.weights
+        network.load_state_dict({key: torch.tensor(value) for key, value in weights.items()})
+        return network.eval()
+
+    def session(self, artifact: Artifact) -> Session:
+        """The network in PyTorch, which is set to one thread.
+
+        Raises:
+            BackendError: PyTorch is not installed.
+        """
+        _torch().set_num_threads(1)
+        return _Session(artifact)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        message = f'PyTorch cannot be imported ({error}); pip install "archdsl[torch]"'
+        raise BackendError(message) from error
+    return torch
+
+
+class _Session:
+    """An emitted module and what its results are called."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._torch = _torch()
+        self._options = artifact.job.options
+        self._network = artifact.load()
+        self._seen: dict[str, Any] = {}
+        if self._options.layers:
+            nodes = {node.name for node in artifact.job.graph}
+            for name, module in self._network.named_modules():
+                if name in nodes:
+                    module.register_forward_hook(self._keeper(name))
+
+    def _keeper(self, name: str) -> Any:
+        def keep(module: Any, inputs: Any, output: Any) -> None:
+            self._seen[name] = output
+
+        return keep
+
+    def feed(self, images: Array) -> Any:
+        return self._torch.tensor(images).movedim(-1, 1).contiguous()
+
+    def run(self, fed: Any) -> Any:
+        with self._torch.inference_mode():
+            results = {OUTPUT: self._network(fed)}
+            if self._options.features:
+                maps = self._network.forward_features(fed)
+                results.update({name: maps[name] for name in self._options.features})
+            return {**self._seen, **results}
+
+    def values(self, results: Any) -> dict[str, Array]:
+        return {
+            name: (value.movedim(1, -1) if value.ndim == 4 else value).numpy()
+            for name, value in results.items()
+        }
 
 
 _KEPT = 256

@@ -38,11 +38,16 @@ Weights = Mapping[str, Array]
 """Arrays by `state_dict` key, in PyTorch's shapes."""
 
 
-def execute(graph: Graph, weights: Weights, images: Array) -> dict[str, Array]:
+def execute(
+    graph: Graph,
+    weights: Weights,
+    images: Array,
+    before: Callable[[Node, list[Array]], None] | None = None,
+) -> dict[str, Array]:
     """The value of every node of a graph at inference.
 
     `images` is (batch, height, width, channels); feature maps have this order too. The arithmetic
-    is done in the images' dtype.
+    is done in the images' dtype. `before` is called with each node and its inputs.
 
     Raises:
         KeyError: a weight is missing.
@@ -51,6 +56,8 @@ def execute(graph: Graph, weights: Weights, images: Array) -> dict[str, Array]:
     for node in graph:
         parameters = _Parameters(node.name, weights)
         inputs = [values[name] for name in node.inputs] or [images]
+        if before is not None:
+            before(node, inputs)
         values[node.name] = _RULES[type(node.op)](node, parameters, *inputs)
     return values
 

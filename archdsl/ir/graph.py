@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -119,6 +119,14 @@ class Graph:
         features = {stage: names.get(node, node) for stage, node in self.features.items()}
         output = names.get(self.output, self.output)
         return self._made(self.name, self.attributes, nodes, output, features)
+
+    def keeping(self, features: Iterable[str]) -> Graph:
+        """The graph whose results are the feature maps of these stages, and the output.
+
+        Raises:
+            KeyError: there is no such stage.
+        """
+        return replace(self, features={stage: self.features[stage] for stage in features})
 
     def verify(self) -> None:
         """Check every invariant.

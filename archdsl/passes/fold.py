@@ -57,8 +57,10 @@ def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
             nodes[node.name] = node._replace(inputs=inputs)
     for conv, (scale, shift) in scales.items():
         weight = kept[f"{conv}.weight"]
-        scaled = weight.astype(np.float64) * scale[:, None, None, None]
-        kept[f"{conv}.weight"] = scaled.astype(weight.dtype)
+        # The product is taken in the scale's float64, piece by piece.
+        scaled = np.empty_like(weight)
+        np.multiply(weight, scale[:, None, None, None], out=scaled, casting="same_kind")
+        kept[f"{conv}.weight"] = scaled
         kept[f"{conv}.bias"] = shift.astype(weight.dtype)
     folded = graph.replaced(nodes.values(), renamed)
     return Folded(folded, {name: kept[name] for name in folded.state()})

@@ -1,0 +1,92 @@
+"""The ranges of a network's values, observed on a calibration set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from archdsl.ir.execute import Array
+
+Range = tuple[float, float]
+"""The least and the largest value that shall be represented; zero lies between them."""
+
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+
+Run = Callable[[Array], Mapping[str, Array]]
+Progress = Callable[[int, int], None]
+
+_BINS = 2048
+_PERCENTILE = 99.99
+"""Values beyond it, half of them at each end, are clipped."""
+_CANDIDATES = 80
+
+
+def observe(
+    run: Run, images: Array, method: Method = "minmax", progress: Progress | None = None
+) -> dict[str, Range]:
+    """The range of every value that `run` gives for the images, which it is given one by one.
+
+    `minmax` takes the extremes; `percentile` clips the ten-thousandth part of the values that lie
+    farthest out; `mse` shrinks both ends until the mean squared error of 8-bit values is least.
+    The latter two look at each image twice. `progress` is called with the images done, and all.
+
+    Raises:
+        ValueError: an unknown method, or no images.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r}: must be one of {', '.join(METHODS)}")
+    if not len(images):
+        raise ValueError("a calibration set needs an image")
+    passes = 1 if method == "minmax" else 2
+    done = 0
+
+    def values(image: int) -> Mapping[str, Array]:
+        nonlocal done
+        found = run(images[image : image + 1])
+        done += 1
+        if progress is not None:
+            progress(done, passes * len(images))
+        return found
+
+    extremes: dict[str, Range] = {}
+    for image in range(len(images)):
+        for name, value in values(image).items():
+            low, high = extremes.get(name, (0.0, 0.0))
+            extremes[name] = min(low, float(value.min())), max(high, float(value.max()))
+    if method == "minmax":
+        return extremes
+    counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
+    for image in range(len(images)):
+        for name, value in values(image).items():
+            counts[name] += np.histogram(value, _BINS, extremes[name])[0]
+    shrink = _percentile if method == "percentile" else _mse
+    return {
+        name: shrink(counts[name], *limits) if limits[0] < limits[1] else limits
+        for name, limits in extremes.items()
+    }
+
+
+def _percentile(counts: Array, low: float, high: float) -> Range:
+    edges = np.linspace(low, high, _BINS + 1)
+    share = np.cumsum(counts) / counts.sum()
+    tail = (1 - _PERCENTILE / 100) / 2
+    first = int(np.searchsorted(share, tail, side="right"))
+    last = int(np.searchsorted(share, 1 - tail, side="left"))
+    return min(0.0, float(edges[first])), max(0.0, float(edges[min(last, _BINS - 1) + 1]))
+
+
+def _mse(counts: Array, low: float, high: float) -> Range:
+    edges = np.linspace(low, high, _BINS + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    best, found = np.inf, (low, high)
+    for share in np.linspace(1, 0.2, _CANDIDATES):
+        # Rounding errs by a uniform part of a step; clipping by what lies outside.
+        step = (high - low) * share / 255
+        outside = centres - np.clip(centres, low * share, high * share)
+        error = float((counts * np.where(outside == 0, step**2 / 12, outside**2)).sum())
+        if error < best:
+            best, found = error, (low * float(share), high * float(share))
+    return found
