@@ -30,7 +30,7 @@ def observe(
     """The range of every value that `run` gives for the images, which it is given one by one.
 
     `minmax` takes the extremes; `percentile` clips the ten-thousandth part of the values that lie
-    farthest out; `mse` shrinks both ends until the mean squared error of 8-bit values is least.
+    farthest out; `mse` shrinks each end until the mean squared error of 8-bit values is least.
     The latter two look at each image twice. `progress` is called with the images done, and all.
 
     Raises:
@@ -81,12 +81,14 @@ def _percentile(counts: Array, low: float, high: float) -> Range:
 def _mse(counts: Array, low: float, high: float) -> Range:
     edges = np.linspace(low, high, _BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
-    best, found = np.inf, (low, high)
-    for share in np.linspace(1, 0.2, _CANDIDATES):
+
+    def error(limits: Range) -> float:
         # Rounding errs by a uniform part of a step; clipping by what lies outside.
-        step = (high - low) * share / 255
-        outside = centres - np.clip(centres, low * share, high * share)
-        error = float((counts * np.where(outside == 0, step**2 / 12, outside**2)).sum())
-        if error < best:
-            best, found = error, (low * float(share), high * float(share))
-    return found
+        step = (limits[1] - limits[0]) / 255
+        outside = centres - np.clip(centres, *limits)
+        return float((counts * np.where(outside == 0, step**2 / 12, outside**2)).sum())
+
+    # One end, then the other: after hard-swish they lie at very different distances from zero.
+    shares = [float(share) for share in np.linspace(1, 0.1, _CANDIDATES)]
+    high = min(((low, high * share) for share in shares), key=error)[1]
+    return min(((low * share, high) for share in shares), key=error)
