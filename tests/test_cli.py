@@ -383,7 +383,7 @@ def test_did_you_mean(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("archdsl show mnv4_h", {"mnv4_hybrid_m", "mnv4_hybrid_l", "mnv4_hybrid_m_075"}),
+        ("archdsl show mnv2_1", {"mnv2_130", "mnv2_140", "mnv2_150"}),
         ("archdsl check ne", {"net.arch"}),
         ("archdsl check folder/", {"folder/"}),
         ("archdsl co", {"cost", "compile", "convert", "completion"}),
