@@ -9,8 +9,9 @@ import numpy as np
 
 from archdsl.compiler import Arch
 from archdsl.ir.execute import Array, execute
+from archdsl.ir.graph import Graph
 from archdsl.ir.node import Node
-from archdsl.ir.ops import BatchNorm, Linear
+from archdsl.ir.ops import BatchNorm, Conv2d, Linear, MatMul, Reshape, Transpose
 from archdsl.lang.diagnostics import ArchError
 from archdsl.weights.initial import initialize
 from archdsl.weights.random import Stream
@@ -25,6 +26,7 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
     unit variance, so that the logits of any input are neither tiny nor huge.
     """
     small = _smaller(arch)
+    graph = small.graph()
     weights = initialize(arch.graph(), seed)
     for key, value in weights.items():
         name = key.rpartition(".")[2]
@@ -45,15 +47,33 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
             variance = np.maximum(variance, floor) * shift[mean.size :]
             weights[f"{node.name}.running_var"] = variance.astype(np.float32)
         elif isinstance(node.op, Linear):
-            key = f"{node.name}.weight"
-            spread = float((inputs[0] @ weights[key].T).std())
-            if spread > 0:
-                weights[key] = weights[key] * np.float32(3 / spread)
+            spread(f"{node.name}.weight", inputs[0], 3)
+        elif isinstance(node.op, Conv2d) and node.op.kernel == (1, 1) and _attends(graph, node):
+            # No norm follows a query or a key. Where both are large, softmax picks one position,
+            # and which one hangs on rounding: from there on no two implementations agree.
+            spread(f"{node.name}.weight", inputs[0], 1)
+
+    def spread(key: str, x: Array, wanted: float) -> None:
+        """Scale the weights of a linear map so that its values have a standard deviation."""
+        kernel = weights[key].reshape(len(weights[key]), -1)
+        found = float((x @ kernel.T).std())
+        if found > 0:
+            weights[key] = weights[key] * np.float32(wanted / found)
 
     rows, columns, channels = small.input
     images = Stream(seed, "lively").normal(_BATCH * rows * columns * channels, 1.0)
-    execute(small.graph(), weights, images.reshape(_BATCH, *small.input), before=observe)
+    execute(graph, weights, images.reshape(_BATCH, *small.input), before=observe)
     return weights
+
+
+def _attends(graph: Graph, node: Node) -> bool:
+    """Whether a node's values are operands of attention's products."""
+    readers = graph.readers(node.name)
+    return any(
+        isinstance(reader.op, MatMul)
+        or (isinstance(reader.op, (Reshape, Transpose)) and _attends(graph, reader))
+        for reader in readers
+    )
 
 
 def _smaller(arch: Arch) -> Arch:
