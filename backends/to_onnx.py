@@ -1,0 +1,163 @@
+"""The ONNX backend: a file that needs neither the `onnx` package nor torch to be written.
+
+Opset 17 and IR version 8, which every runtime of the last years reads, and 20 and 10 where a
+network has GELU. Norms are folded; activations are ONNX's own operators, since onnxruntime fuses
+those into its convolutions; the batch is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from archdsl.backend import OUTPUT, Artifact, Emission, Job, Session
+from archdsl.ir.execute import Array
+from archdsl.ir.graph import Graph
+from archdsl.ir.ops import Input
+from archdsl.passes.fold import fold_batch_norm
+
+from .metadata import metadata
+from .onnx_network import IMAGE, Network, laid_out
+from .onnx_protobuf import Message, entries, tensor, value
+from .onnx_protobuf import node as node_message
+
+BATCH = "batch"
+"""The name of the free dimension."""
+
+EXTERNAL_FROM = 2**31 - 2**24
+"""Weights of more bytes lie in a file of their own: a message may have less than 2 GiB."""
+
+_PAGE = 4096
+"""External tensors begin at whole pages, so that they can be mapped."""
+_SMALL = 1024
+"""Tensors of fewer bytes stay in the file: shapes among them are needed to check it."""
+
+
+class OnnxBackend:
+    """Writes a network as an ONNX file, and loads it into onnxruntime."""
+
+    suffix = ".onnx"
+    dtypes = ("float32", "float16")
+
+    def emit(self, job: Job) -> Emission:
+        """The ONNX file; its weights beside it where they have some 2 GiB.
+
+        Raises:
+            ArchError: E0701 for each operator that ONNX lacks; weights do not fit.
+        """
+        graph, weights = job.graph, job.weights
+        if job.options.fold:
+            graph, weights = fold_batch_norm(graph, weights)
+        network = Network(graph, weights)
+        results = _results(job, graph)
+        network.write(results)
+        return _emission(job, network, results)
+
+    def load(self, artifact: Artifact) -> Any:
+        """An `onnxruntime.InferenceSession` on the CPU, with onnxruntime's own settings.
+
+        Raises:
+            BackendError: onnxruntime is not installed.
+        """
+        from .onnx_session import inference_session
+
+        return inference_session(artifact.emission, artifact.filename)
+
+    def session(self, artifact: Artifact) -> Session:
+        """The network in onnxruntime, on one thread.
+
+        Raises:
+            BackendError: onnxruntime is not installed.
+        """
+        from .onnx_session import OnnxSession
+
+        return OnnxSession(artifact)
+
+
+def _results(job: Job, graph: Graph) -> dict[str, str]:
+    """The names of the outputs, and the nodes whose values they are."""
+    results = {OUTPUT: graph.output}
+    results |= {stage: graph.features[stage] for stage in job.options.features}
+    if job.options.layers:
+        results |= {node.name: node.name for node in graph if not isinstance(node.op, Input)}
+    return results
+
+
+def _emission(job: Job, network: Network, results: Mapping[str, str]) -> Emission:
+    nodes, initializers = list(network.nodes), dict(network.initializers)
+    if job.options.dtype == "float16":
+        casts, initializers = _halved(initializers)
+        nodes = casts + nodes
+    beside: dict[str, bytes] = {}
+    if sum(array.nbytes for array in initializers.values()) > EXTERNAL_FROM:
+        location = f"{job.filename}.data"
+        tensors, beside[location] = _external(initializers, location)
+    else:
+        tensors = [tensor(name, array) for name, array in initializers.items()]
+    graph = network.graph
+    opset, ir_version = (20, 10) if "Gelu" in network.operators else (17, 8)
+    table = metadata(job)
+    model = Message(
+        "ModelProto",
+        ir_version=ir_version,
+        producer_name="archdsl",
+        producer_version=table["archdsl_version"],
+        doc_string=f"{graph.name}, compiled from {table['source']}",
+        graph=Message(
+            "GraphProto",
+            node=nodes,
+            name=graph.name,
+            initializer=tensors,
+            input=[_image(graph)],
+            output=[_output(network, name, source) for name, source in results.items()],
+        ),
+        opset_import=Message("OperatorSetIdProto", domain="", version=opset),
+        metadata_props=entries(table),
+    )
+    return Emission(model.to_bytes(), beside)
+
+
+def _image(graph: Graph) -> Message:
+    height, width, channels = graph.input
+    doc = "images: batch, channels, height, width"
+    return value(IMAGE, "float32", (BATCH, channels, height, width), doc)
+
+
+def _output(network: Network, name: str, source: str) -> Message:
+    node = network.graph[source]
+    shape = laid_out(node.shape, network.result_layout(name, source))
+    return value(name, "float32", (BATCH, *shape), network.doc(node))
+
+
+def _halved(initializers: Mapping[str, Array]) -> tuple[list[Message], dict[str, Array]]:
+    """Kernels in float16, and the nodes that make float32 of them; onnxruntime does so once."""
+    nodes, found = [], {}
+    for name, array in initializers.items():
+        if array.dtype == np.float32 and array.ndim > 1:
+            half = f"{name}.float16"
+            # A weight beyond float16's range becomes its largest number, not infinity.
+            limit = np.finfo(np.float16).max
+            found[half] = np.clip(array, -limit, limit).astype(np.float16)
+            nodes.append(node_message("Cast", [half], name, f"{name}.cast", "", {"to": 1}))
+        else:
+            found[name] = array
+    return nodes, found
+
+
+def _external(initializers: Mapping[str, Array], location: str) -> tuple[list[Message], bytes]:
+    """Initialisers whose bytes lie in a file, and that file's bytes."""
+    tensors: list[Message] = []
+    pieces: list[Any] = []
+    offset = 0
+    for name, array in initializers.items():
+        if array.nbytes < _SMALL:
+            tensors.append(tensor(name, array))
+            continue
+        place = {"location": location, "offset": str(offset), "length": str(array.nbytes)}
+        tensors.append(tensor(name, array, place))
+        gap = -array.nbytes % _PAGE
+        pieces += [array, bytes(gap)]
+        offset += array.nbytes + gap
+    return tensors, b"".join(pieces)
