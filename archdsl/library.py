@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +47,17 @@ def members() -> Iterator[Member]:
             yield Member(spec.name, file, None)
             for variant in spec.variants:
                 yield Member(f"{spec.name}_{variant.name}", file, variant.name)
+
+
+def year_of(source: str | None) -> int | None:
+    """The year that a file's `source` tells: that of an arXiv number, or one that is written out.
+
+    >>> year_of("arXiv:1801.04381, Table 2"), year_of("Google AI Blog, November 2019"), year_of("")
+    (2018, 2019, None)
+    """
+    number = re.search(r"\barXiv:([0-9]{2})[0-9]{2}\.[0-9]", source or "")
+    written = re.search(r"\b20[0-9]{2}\b", source or "")
+    return 2000 + int(number[1]) if number else int(written[0]) if written else None
 
 
 def find_member(name: str) -> Member | None:

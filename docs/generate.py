@@ -41,13 +41,13 @@ from archdsl.lang.formatter import format_source
 from archdsl.lang.printer import decimal
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import KINDS, Attributes, SqueezeExcite, vocabulary
-from archdsl.library import members
+from archdsl.library import members, year_of
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.roofline.model import Device
 from archdsl.rounding import make_divisible, same_padding
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/language.md", "docs/cost.md")
+DOCUMENTS = ("README.md", "docs/architectures.md", "docs/language.md", "docs/cost.md")
 """docs/errors.md is written by tests/test_diagnostics.py."""
 
 EXAMPLE = ROOT / "docs" / "pico.arch"
@@ -653,21 +653,65 @@ def emitted() -> str:
     return f"```python\n{network[0].rstrip()}\n```\n"
 
 
-def published() -> str:
-    """Every published architecture, a row for each file."""
-    variants: dict[str, list[str]] = {}
-    for member in members():
-        variants.setdefault(member.file, []).append(member.variant or "")
+# Each family by the beginning of its files' names.
+_FAMILIES = {
+    "MobileNetV1": "mnv1",
+    "MobileNetV2": "mnv2",
+    "MobileNetV3": "mnv3",
+    "MobileNetV4": "mnv4",
+    "MobileNet-EdgeTPU": "mn_edgetpu",
+    "MobileNet Multi-Hardware": "mn_multi",
+    "MnasNet": "mnasnet",
+    "EfficientNet": "efficientnet",
+}
+
+
+def _families() -> Iterator[tuple[str, list[tuple[str, str, archdsl.Arch]]]]:
+    """Each family with its members: name, file and network."""
+    found = [(member.name, member.file, archdsl.load(member.name)) for member in members()]
+    for family, start in _FAMILIES.items():
+        own = [row for row in found if row[1].startswith(start)]
+        yield family, own
+        found = [row for row in found if row not in own]
+    assert not found, found
+
+
+def families() -> str:
+    """Every family of published architectures, a row for each."""
     rows = []
-    for file, names in variants.items():
-        name = file.removesuffix(".arch")
-        arch = archdsl.load(name)
-        cost = arch.cost()
-        top1 = next((p.facts["top1"] for p in arch.published if "top1" in p.facts), "")
-        short = " ".join(f"`_{variant}`" for variant in names if variant)
-        figures = (f"{cost.params:,}", f"{cost.macs:,}", top1)
-        rows.append((f"[`{name}`](architectures/{file})", short, _shape(arch.input), *figures))
-    return _table(("name", "widths", "input", "parameters", "MACs", "top-1 %"), rows, 4)
+    for family, found in _families():
+        files = dict.fromkeys(file.removesuffix(".arch") for _, file, _ in found)
+        link = f"[{family}](docs/architectures.md#{family.lower().replace(' ', '-')})"
+        costs = [arch.cost() for *_, arch in found]
+        ranges = [
+            f"{_short(min(counts))} to {_short(max(counts))}"
+            for counts in ([cost.params for cost in costs], [cost.macs for cost in costs])
+        ]
+        rows.append((link, _code(files, " "), len(found), *ranges))
+    return _table(("family", "files", "networks", "parameters", "MACs"), rows, 3)
+
+
+def _short(count: int) -> str:
+    scale, letter = (1e9, "G") if count >= 1e9 else (1e6, "M")
+    return f"{count / scale:.1f}{letter}"
+
+
+def published() -> str:
+    """Every published network, a table for each family."""
+    head = ("name", "year", "source", "input", "parameters", "MACs", "top-1 %")
+    parts = []
+    for family, found in _families():
+        rows = []
+        for name, file, arch in found:
+            cost = arch.cost()
+            accurate = next((p for p in arch.published if "top1" in p.facts), None)
+            source = (accurate and accurate.source) or arch.spec.source
+            top1 = accurate.facts["top1"] if accurate else ""
+            figures = (_shape(arch.input), f"{cost.params:,}", f"{cost.macs:,}", top1)
+            link = f"[`{name}`](../architectures/{file})"
+            rows.append((link, year_of(arch.spec.source), source, *figures))
+        parts.append(f"## {family}\n\n{_table(head, rows, 4)}")
+    return "\n".join(parts)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -691,6 +735,7 @@ PARTS: dict[str, Callable[[], str]] = {
         roofline,
         emitted,
         example,
+        families,
         published,
     )
 }

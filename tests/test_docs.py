@@ -17,7 +17,10 @@ import archdsl
 from archdsl.lang import printer
 
 ROOT = Path(__file__).parent.parent
-LINKED = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/language.md", "docs/cost.md")
+LINKED = (
+    *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
+    *("docs/architectures.md", "docs/language.md", "docs/cost.md"),
+)
 
 
 def _generator() -> ModuleType:

@@ -30,7 +30,7 @@ VARIANTS = {
     "mnv4_hybrid_m_paper": (),
     "mnv4_hybrid_l": (),
     "mn_edgetpu": ("075", "125", "150", "175"),
-    "mn_edgetpu_075_head960": (),
+    "mn_edgetpu_075_960": (),
     "mn_edgetpu_v2_tiny": (),
     "mn_edgetpu_v2_xs": (),
     "mn_edgetpu_v2_s": (),

@@ -192,7 +192,7 @@ TIMM = {
     "mn_edgetpu": Peer(timms("mobilenet_edgetpu_100"), (ACTIVE,)),
     "mn_edgetpu_075": Peer(scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", 0.75), (ACTIVE,)),
     # The wide ones, and the narrow head: timm keeps 1280 features at every width.
-    "mn_edgetpu_075_head960": Peer(
+    "mn_edgetpu_075_960": Peer(
         scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", 0.75),
         (ACTIVE, ("conv_k1_o1280", "conv_k1_o1280!")),
     ),

@@ -160,6 +160,7 @@ def list_(json: bool) -> Status:
         rows.append(
             (
                 record["name"],
+                str(record["year"] or ""),
                 shape(record["input"]),
                 f"{record['params']:,}",
                 f"{record['macs']:,}",
@@ -167,11 +168,13 @@ def list_(json: bool) -> Status:
                 visible(record["source"] or ""),
             )
         )
-    write_table(("name", ">input", ">parameters", ">MACs", ">top-1", "source…"), rows)
+    write_table(("name", ">year", ">input", ">parameters", ">MACs", ">top-1", "source…"), rows)
     return 0
 
 
 def _record(member: Member, arch: Arch) -> dict[str, Any]:
+    from archdsl.library import year_of
+
     counted = arch.cost()
     accurate = next((p for p in arch.published if "top1" in p.facts), None)
     return {
@@ -183,5 +186,6 @@ def _record(member: Member, arch: Arch) -> dict[str, Any]:
         "params": counted.params,
         "macs": counted.macs,
         "top1": accurate.facts["top1"] if accurate else None,
+        "year": year_of(arch.spec.source),
         "source": accurate.source if accurate else arch.spec.source,
     }
