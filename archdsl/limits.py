@@ -18,6 +18,9 @@ MAX_SKIPPED = 1 << 12
 MAX_WORD = 1 << 10
 """Characters of one block string or word."""
 
+MAX_NESTING = 32
+"""Arrays and objects inside each other, in the notations of other libraries."""
+
 MAX_ERRORS = 100
 """Errors of a text that are shown: with more it is something else than a text with slips."""
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from decimal import Decimal
 
 from archdsl.compiler import Arch, faults
-from archdsl.ir.lower import rounded
 from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, quoted
 from archdsl.lang.elaborate import Elaborated, elaborate
 from archdsl.lang.fields import Width
@@ -15,6 +14,7 @@ from archdsl.lang.origins import Origins
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import Attributes, Block, Published
 from archdsl.lang.syntax import parse_file
+from archdsl.lang.widths import rounded
 from archdsl.limits import MAX_BLOCKS
 
 _MAX_PROVED = 2 * MAX_BLOCKS

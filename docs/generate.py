@@ -31,7 +31,7 @@ from typing import Any
 import archdsl
 from archdsl import limits
 from archdsl.ir import ops
-from archdsl.ir.lower import lower, scaled, squeezed
+from archdsl.ir.lower import lower
 from archdsl.ir.node import INPUT, Fragment
 from archdsl.ir.ops import Op, Shape
 from archdsl.lang.diagnostics import Diagnostic, in_order, render
@@ -41,6 +41,7 @@ from archdsl.lang.formatter import format_source
 from archdsl.lang.printer import decimal
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import KINDS, Attributes, SqueezeExcite, vocabulary
+from archdsl.lang.widths import scaled, squeezed
 from archdsl.library import members, year_of
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.roofline.model import Device
@@ -320,6 +321,7 @@ _LIMITS = {
     "MAX_HEADS": "attention heads",
     "MAX_CLASSES": "`classes`",
     "MAX_SCALE": "`width` and `depth`",
+    "MAX_NESTING": "arrays and objects inside each other, in another library's notation",
     "MAX_ERRORS": "errors that are reported of one text",
     "MAX_SKIPPED": "words of a text that are skipped, for they fit nowhere",
 }

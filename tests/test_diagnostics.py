@@ -1,8 +1,8 @@
 """What is said of texts with faults: every code, its place in the text, its words.
 
-Each `.arch` or `.json` file in golden/diagnostics is one that a user could have written; beside
-it stands what is said of it. With ARCHDSL_UPDATE_GOLDEN=1 in the environment these texts and
-docs/errors.md are written anew.
+Each file in golden/diagnostics is one that a user could have written, in the notation that its
+ending names; beside it stands what is said of it. With ARCHDSL_UPDATE_GOLDEN=1 in the environment
+these texts and docs/errors.md are written anew.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from pathlib import Path
 import pytest
 
 import archdsl
+from archdsl import dialects
 from archdsl.files import decode_source, read_source
-from archdsl.lang.codes import CODES, Code
+from archdsl.lang.codes import CODES, NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
-from archdsl.lang.dialects.json import read_json
 from archdsl.lang.source import SourceText
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden" / "diagnostics"
-FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in {".arch", ".json"})
+ENDINGS = {f".{dialect}" for dialect in dialects.DIALECTS}
+FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in ENDINGS)
 ERRORS_PAGE = ROOT / "docs" / "errors.md"
 UPDATE = bool(os.environ.get("ARCHDSL_UPDATE_GOLDEN"))
 
@@ -38,10 +39,12 @@ def check(
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
     try:
-        if source.name.endswith(".json"):
-            source = read_json(source)
+        dialect = source.name.rpartition(".")[2]
+        source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
         found = archdsl.check(source, variant=variant)
-        if to is not None:
+        if to in dialects.DIALECTS:
+            found += dialects.write(archdsl.parse(source), to).warnings
+        elif to is not None:
             archdsl.compile(archdsl.parse(source), to=to)
     except ArchError as error:
         return list(error.diagnostics)
@@ -107,13 +110,14 @@ def test_all_errors_of_a_file_are_reported_at_once() -> None:
 
 def given(code: Code, text: str, encoding: str = "utf-8") -> list[Diagnostic]:
     """What one of a code's texts gives; archdsl.lang.codes says how it is asked."""
-    suffix = "json" if code.code in {"E0601", "E0602"} else "arch"
+    suffix = "json" if code.code in {"E0601", "E0602"} else NOTATIONS.get(code.code, "arch")
     try:
         source = decode_source(f"net.{suffix}", text.encode(encoding))
     except ArchError as error:
         return list(error.diagnostics)
     variant = "140" if code.code == "E0502" else None
-    return check(source, variant=variant, to="torch" if code.code == "E0702" else None)
+    to = {"E0702": "torch", "E0606": "mnasnet", "W0601": "mnasnet"}.get(code.code)
+    return check(source, variant=variant, to=to)
 
 
 def codes_in_the_source() -> set[str]:
@@ -176,7 +180,7 @@ def errors_page() -> str:
     for code in CODES.values():
         encoding = "latin-1" if code.code == "E0106" else "utf-8"
         shown = rendered(given(code, code.example, encoding)).rstrip()
-        language = "json" if code.code in {"E0601", "E0602"} else "text"
+        language = "json" if code.code in {"E0601", "E0602", "E0607"} else "text"
         parts += [
             f"## {code.code}",
             f"**{code.title[0].upper()}{code.title[1:]}.** {code.explanation}",

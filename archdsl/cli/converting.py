@@ -11,11 +11,9 @@ from archdsl.cli.options import Overrides, Status, file_argument, overridable, r
 from archdsl.cli.output import say, size, visible, write
 
 if TYPE_CHECKING:
-    from archdsl.compiler import Arch
     from archdsl.lang.source import SourceText
-    from archdsl.lang.spec import ArchSpec
 
-DIALECTS = ("arch", "json")
+DIALECTS = ("arch", "json", "mnasnet", "ofa", "timm")
 
 
 @click.command()
@@ -40,25 +38,30 @@ DIALECTS = ("arch", "json")
 def convert(file: str, overrides: Overrides, from_: str | None, to: str, out: str) -> Status:
     """Translate between notations.
 
-    With a variant or another override the result is that one network; otherwise the whole file.
+    arch and json are this language's own; mnasnet is MnasNet's list of block strings, timm an
+    arch_def with timm's keywords, ofa the net.config of Once-for-All and ProxylessNAS. With a
+    variant or another override the result is that one network; otherwise the whole file.
 
     \b
     Examples:
       archdsl convert net.arch --to json -o net.json
       archdsl convert net.json --to arch
+      archdsl convert mnv4_conv_m --to timm
+      archdsl convert arch_def.py --from timm --to arch
     """
     from archdsl.compiler import parse
-    from archdsl.lang.dialects.json import read_json, write_json
-    from archdsl.lang.printer import print_spec
+    from archdsl.dialects import read as read_dialect
+    from archdsl.dialects import write as write_dialect
+    from archdsl.lang.diagnostics import render
 
     if out != "-":
         writable(out, file)
     source, chosen = read(file, overrides)
-    if (from_ or _dialect(source)) == "json":
-        source = read_json(source)
-    arch = parse(source, **chosen)
-    spec = _spec(arch)
-    data = (write_json(spec) if to == "json" else print_spec(spec)).encode("utf-8")
+    arch = parse(read_dialect(source, from_ or _dialect(source)), **chosen)
+    written = write_dialect(arch, to)
+    for warning in written.warnings:
+        say(render(warning).rstrip("\n"))
+    data = written.text.encode("utf-8")
     if out == "-":
         write(data)
         return 0
@@ -70,26 +73,12 @@ def convert(file: str, overrides: Overrides, from_: str | None, to: str, out: st
 
 
 def _dialect(source: SourceText) -> str:
-    """JSON by its ending or its first character; no `.arch` file begins with a brace."""
+    """JSON by its ending or its first character; no `.arch` file begins with a brace.
+
+    Which library's JSON it is, is not guessed: `--from` says it.
+    """
     is_json = source.name.endswith(".json") or source.text.lstrip()[:1] in ("{", "[")
     return "json" if is_json else "arch"
-
-
-def _spec(arch: Arch) -> ArchSpec:
-    """The specification of a file, or of the one member that was asked for."""
-    if arch.variant is None and not arch.overridden:
-        return arch.spec
-    # Figures speak of the member as it is published.
-    kept = not arch.overridden
-    return arch.spec.model_copy(
-        update={
-            "name": arch.name,
-            "attributes": arch.attributes,
-            "expect": arch.expect if kept else None,
-            "published": arch.published if kept else (),
-            "variants": (),
-        }
-    )
 
 
 @click.command()

@@ -47,7 +47,8 @@ from archdsl.lang.spec import (
 from archdsl.lang.spec import (
     Dropout as DropoutSpec,
 )
-from archdsl.rounding import make_divisible, same_padding
+from archdsl.lang.widths import rounded, scaled, squeezed
+from archdsl.rounding import same_padding
 
 _DEFAULT_LAYER_SCALE = 1e-5
 """The initial value of `ls` where the file names none (arXiv 2404.10518; tf-models)."""
@@ -68,31 +69,6 @@ class LoweringError(Exception):
     def __init__(self, code: str, field: str | None, message: str, help: str | None = None) -> None:
         super().__init__(message)
         self.misfit = Misfit(code, field, message, help)
-
-
-def rounded(value: float, attributes: Attributes) -> int:
-    """A channel count under the file's `round` statement."""
-    rule = attributes.round
-    return make_divisible(value, rule.divisor, rule.min, rule.limit)
-
-
-def scaled(width: Width, attributes: Attributes) -> int:
-    """A written width under the file's width multiplier and rounding."""
-    if width.mark == "!":
-        return width.channels
-    value = width.channels * attributes.width
-    return rounded(max(width.channels, value) if width.mark == "+" else value, attributes)
-
-
-def squeezed(ratio: float, block_input: int, expanded: int, attributes: Attributes) -> int:
-    """The inner width of squeeze-and-excitation.
-
-    `round=1` truncates (tensorflow/tpu `mnasnet_model.py`); a larger divisor rounds as channels
-    are rounded (slim `conv_blocks.py`).
-    """
-    rule = attributes.se
-    value = (expanded if rule.base == "expanded" else block_input) * ratio
-    return max(1, int(value)) if rule.round == 1 else make_divisible(value, rule.round)
 
 
 def lower(block: Block, shape: Shape, attributes: Attributes, *, first: bool = True) -> Fragment:

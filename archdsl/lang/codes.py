@@ -1,8 +1,9 @@
 """What every error and warning code means, as `archdsl explain` and docs/errors.md show it.
 
 Each code has a smallest text that gives it and the same text mended; a test proves both. The
-texts are `.arch` files, but those of E0601 and E0602 are JSON, E0106 is given by its text saved
-as Latin-1, E0502 by asking for `--variant 140`, and E0702 by compiling to PyTorch.
+texts are `.arch` files, but those of E0601 and E0602 are JSON, those of E0603 to E0605 and E0607
+are read as `NOTATIONS` says, E0106 is given by its text saved as Latin-1, E0502 by asking for
+`--variant 140`, E0606 and W0601 by converting to MnasNet's list, and E0702 by compiling to PyTorch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ class Code:
     explanation: str
     example: str
     repaired: str
+
+
+NOTATIONS = {"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"}
+"""What the examples of these codes are written in."""
 
 
 def _codes(*codes: Code) -> dict[str, Code]:
@@ -754,6 +759,88 @@ variant 140 { width=1.4 }
  "stem": [{"kind": "conv", "kernel": 3, "out_channels": 32}]}
 """,
     ),
+    # -------------------------------------------------------- E06: notations of other libraries
+    Code(
+        "E0603",
+        "neither a Python literal nor JSON",
+        "timm's `arch_def` stands in Python code, so that it is read as Python's literals are "
+        "written, or as JSON: lists, strings, numbers. Nothing is evaluated, and a name or a call "
+        "is no value. The example is read with `--from timm`.",
+        """\
+[["ds_r1_k3_s1_e1_c16"], [f"ir_r2_k3_s2_e6_c24"]]
+""",
+        """\
+[["ds_r1_k3_s1_e1_c16"], ["ir_r2_k3_s2_e6_c24"]]
+""",
+    ),
+    Code(
+        "E0604",
+        "a faulty key of another library's configuration",
+        "The keys of another library's configuration have the names and the types that they have "
+        "there. An unknown key is an error rather than passed over, since it may have been meant "
+        "for one that changes the network; no key stands twice. The example is read with "
+        "`--from timm`.",
+        """\
+{"arch_def": [["ds_r1_k3_s1_e1_c16"]], "chanel_multiplier": 0.75}
+""",
+        """\
+{"arch_def": [["ds_r1_k3_s1_e1_c16"]], "channel_multiplier": 0.75}
+""",
+    ),
+    Code(
+        "E0605",
+        "a network that this language cannot say",
+        "Other libraries build networks of parts that this language has no blocks for: "
+        "convolutions that depend on the image (`cc`), kernels of several sizes in one layer, "
+        "other norms. A network without them would be another one, so that it is not read at "
+        "all. The example is read with `--from timm`.",
+        """\
+[["ds_r1_k3_s1_e1_c16"], ["ir_r4_k5_s2_e6_c192_se0.25_cc4"]]
+""",
+        """\
+[["ds_r1_k3_s1_e1_c16"], ["ir_r4_k5_s2_e6_c192_se0.25"]]
+""",
+    ),
+    Code(
+        "E0606",
+        "a network that the other notation cannot say",
+        "`archdsl convert --to` writes a network only where the other library builds the same "
+        "one of it. All that has no place there is reported at once. The example is written with "
+        "`--to mnasnet`, whose blocks are inverted residuals with relu.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage { sep_k3_o16 }
+head { conv_k1_o1280! pool fc }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage { k3_o16 }
+head { conv_k1_o1280! pool fc }
+""",
+    ),
+    Code(
+        "E0607",
+        "a net.config of another family",
+        "Once-for-All and ProxylessNAS write one format for several families of networks. Those "
+        "of mobile inverted blocks, `MobileNetV3` and `ProxylessNASNets`, are read; a ResNet's "
+        "bottlenecks are none of this language's blocks. The example is read with `--from ofa`.",
+        """\
+{"name": "ResNets", "input_stem": [], "blocks": [], "classifier": {}}
+""",
+        """\
+{"name": "ProxylessNASNets",
+ "first_conv": {"name": "ConvLayer", "kernel_size": 3, "stride": 2, "in_channels": 3,
+  "out_channels": 32, "act_func": "relu6"},
+ "blocks": [{"name": "ResidualBlock", "shortcut": null, "conv": {"name": "MBConvLayer",
+  "in_channels": 32, "out_channels": 16, "kernel_size": 3, "stride": 1, "expand_ratio": 1}}],
+ "feature_mix_layer": null,
+ "classifier": {"name": "LinearLayer", "in_features": 16, "out_features": 1000}}
+""",
+    ),
     # --------------------------------------------------------------------------- E07: backends
     Code(
         "E0702",
@@ -828,6 +915,27 @@ input 224x224x3
 se from=input round=1 act=relu gate=sigmoid
 stem { conv_k3_s22_o16 }
 stage c1 { k5_s22_e3_o40_se0.25 }
+""",
+    ),
+    Code(
+        "W0601",
+        "something that stays behind in a conversion",
+        "Other notations have no place for a network's source, its published figures, its "
+        "variants or the names of its stages. The network is the same without them, and "
+        "`archdsl convert` says what it leaves out. The example is written with `--to mnasnet`.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage c1 { k3_o16 }
+head { conv_k1_o1280! pool fc }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+stage { k3_o16 }
+head { conv_k1_o1280! pool fc }
 """,
     ),
 )

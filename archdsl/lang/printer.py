@@ -54,7 +54,7 @@ def print_block(block: Block) -> str:
             continue
         told = name in block.model_fields_set or value != fields[name].default
         if told and value is not None:
-            parts.append(letter + _block_value(value))
+            parts.append(letter + block_value(value))
     written: set[str] = set()
     for word, (name, value) in words.flags.items():
         told = name in block.model_fields_set or value != fields[name].default
@@ -64,11 +64,11 @@ def print_block(block: Block) -> str:
     return "_".join(parts) or "ir"
 
 
-def _block_value(value: Any) -> str:
+def block_value(value: Any) -> str:
+    """A field's value as a block string writes it: without exponents."""
     if isinstance(value, tuple):
         return "".join(str(step) for step in value)
     if isinstance(value, float):
-        # A block string has no exponents.
         return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
     return str(value)
 

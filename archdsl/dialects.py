@@ -1,0 +1,99 @@
+"""The notations of other libraries: read into `.arch` texts, written from specifications.
+
+>>> import archdsl
+>>> from archdsl import dialects
+>>> definition = [["ds_r1_k3_s1_c16"], ["ir_r2_k3_s2_e6_c24"]]
+>>> net = archdsl.parse(dialects.read(str(definition), "timm"))
+>>> dialects.write(net, "timm").text.splitlines()[-4:]
+['    ["ds_r1_k3_s1_c16"],', '    ["ir_r2_k3_s2_e6_c24"]', '  ]', '}']
+"""
+
+from __future__ import annotations
+
+from archdsl.compiler import Arch
+from archdsl.lang.dialects.json import read_json, write_json
+from archdsl.lang.dialects.mnasnet import read_mnasnet, write_mnasnet
+from archdsl.lang.dialects.ofa import read_ofa
+from archdsl.lang.dialects.ofa_write import write_ofa
+from archdsl.lang.dialects.timm import read_timm
+from archdsl.lang.dialects.timm_write import write_timm
+from archdsl.lang.dialects.walking import Written
+from archdsl.lang.printer import print_spec
+from archdsl.lang.source import SourceText
+from archdsl.lang.spec import ArchSpec
+
+__all__ = [
+    "DIALECTS",
+    "Written",
+    "member",
+    "read",
+    "read_json",
+    "read_mnasnet",
+    "read_ofa",
+    "read_timm",
+    "write",
+    "write_json",
+    "write_mnasnet",
+    "write_ofa",
+    "write_timm",
+]
+
+_READERS = {
+    "json": read_json,
+    "mnasnet": read_mnasnet,
+    "ofa": read_ofa,
+    "timm": read_timm,
+}
+_WRITERS = {"mnasnet": write_mnasnet, "ofa": write_ofa, "timm": write_timm}
+DIALECTS: tuple[str, ...] = ("arch", *_READERS)
+"""The names of the notations."""
+
+
+def read(text: SourceText | str, dialect: str) -> SourceText:
+    """The `.arch` text of a text in one of the `DIALECTS`.
+
+    Raises:
+        ArchError: the text is none of that notation, or the language cannot say it.
+        ValueError: an unknown dialect.
+    """
+    source = text if isinstance(text, SourceText) else SourceText("<string>", text)
+    if dialect == "arch":
+        return source
+    if dialect not in _READERS:
+        raise ValueError(f"no such dialect: {dialect!r}; there are {', '.join(DIALECTS)}")
+    return _READERS[dialect](source)
+
+
+def write(arch: Arch, dialect: str) -> Written:
+    """An architecture in one of the `DIALECTS`, with warnings of what is left out.
+
+    With a variant or another override the result is that one network; otherwise the whole file,
+    where the notation has a place for it.
+
+    Raises:
+        ArchError: E0606, all that the notation cannot carry.
+        ValueError: an unknown dialect.
+    """
+    spec = member(arch)
+    if dialect in _WRITERS:
+        return _WRITERS[dialect](spec, arch.origins)
+    if dialect not in DIALECTS:
+        raise ValueError(f"no such dialect: {dialect!r}; there are {', '.join(DIALECTS)}")
+    return Written(write_json(spec) if dialect == "json" else print_spec(spec))
+
+
+def member(arch: Arch) -> ArchSpec:
+    """The specification of a file, or of the one member that was asked for."""
+    if arch.variant is None and not arch.overridden:
+        return arch.spec
+    # Figures speak of the member as it is published.
+    kept = not arch.overridden
+    return arch.spec.model_copy(
+        update={
+            "name": arch.name,
+            "attributes": arch.attributes,
+            "expect": arch.expect if kept else None,
+            "published": arch.published if kept else (),
+            "variants": (),
+        }
+    )

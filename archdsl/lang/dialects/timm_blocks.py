@@ -1,0 +1,280 @@
+"""One of timm's blocks as ours: which widths it has there, and which ratios give them here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archdsl.lang.diagnostics import listed, quoted
+from archdsl.lang.dialects.reading import Placed, Reading
+from archdsl.lang.dialects.strings import BlockWords
+from archdsl.lang.dialects.timm_settings import Settings
+from archdsl.lang.fields import Width
+from archdsl.lang.source import Span
+from archdsl.lang.spec import AnyBlock, Attributes
+from archdsl.lang.widths import rounded, squeezed
+from archdsl.limits import MAX_EXPANSION
+from archdsl.rounding import make_divisible
+
+ACTS = {"nre": "relu", "nr6": "relu6", "nhs": "hswish", "nsw": "swish"}
+"""timm's words for activations."""
+
+# A ratio that is 1 in all but name: the expansion convolution stays (see `e` in docs/language.md).
+_NEARLY_ONE = (1.01, 1.001, 1.0001, 1.00001)
+
+
+@dataclass
+class Context:
+    """What the blocks of a network share."""
+
+    reading: Reading
+    settings: Settings
+    attributes: Attributes
+    se_act: str | None = None
+    """The activation inside squeeze-and-excitation, once a block has one."""
+
+    def width(self, channels: int) -> int:
+        """A written width as timm's `round_chs_fn` has it."""
+        return rounded(channels * self.attributes.width, self.attributes)
+
+
+class Block:
+    """One of timm's blocks with its repeats, as one or two of ours.
+
+    The first repeat has another input than the rest. Where no one ratio gives timm's widths in
+    both, they are written as two blocks.
+    """
+
+    def __init__(
+        self, context: Context, words: BlockWords, channels: int, out: int, repeats: int
+    ) -> None:
+        self.context, self.words = context, words
+        self.reading, self.attributes = context.reading, context.attributes
+        self.channels, self.out, self.repeats = channels, out, repeats
+
+    def build(self) -> list[AnyBlock]:
+        build = getattr(self, f"_{self.words.kind}")
+        whole = self.inputs(self.repeats)
+        found: list[AnyBlock | None] = build(whole, self.repeats)
+        if not found and len(whole) > 1 and not self.reading.diagnostics:
+            found = [*build(whole[:1], 1), *build(whole[1:], self.repeats - 1, rest=True)]
+        return [block for block in found if block is not None]
+
+    def inputs(self, repeats: int) -> tuple[int, ...]:
+        """The different widths that come in."""
+        return tuple(dict.fromkeys((self.channels, *((self.out,) if repeats > 1 else ()))))
+
+    def fields(self, repeats: int, rest: bool, **more: Placed | None) -> dict[str, Placed]:
+        words = self.words
+        fields: dict[str, Placed] = {"repeats": (repeats, words.at("r"))}
+        fields["out_channels"] = words.placed("c")
+        fields["stride"] = ((1, 1), words.at("s")) if rest else words.placed("s")
+        for word, act in ACTS.items():
+            if word in words.flags:
+                fields["act"] = (act, words.flags[word])
+        if "noskip" in words.flags and words.kind not in ("cn", "dsa"):
+            fields["residual"] = (False, words.flags["noskip"])
+        return {**fields, **{name: value for name, value in more.items() if value is not None}}
+
+    def made(self, kind: str, fields: dict[str, Placed]) -> list[AnyBlock | None]:
+        return [self.reading.block(kind, fields, self.words.span)]
+
+    # -- widths
+
+    def ratio(self, inputs: Sequence[int], kind: str) -> tuple[str, Any] | None:
+        """`e` or `x` for timm's expanded widths, or None where one is not enough."""
+        written = self.words.number("e")
+        if not isinstance(written, (int, float)) or not 0 < written <= MAX_EXPANSION:
+            span = self.words.at("e")
+            message = f"{quoted(span.text)}: must be more than 0 and at most {MAX_EXPANSION:g}"
+            self.reading.error("E0207", message, span)
+            return None
+        widths = [self.hidden(channels) for channels in inputs]
+        first = widths[0] / inputs[0]
+        tried = [float(written), *(float(f"{first:.{digits}g}") for digits in (2, 3, 4, 6, 9))]
+        for ratio in (*tried, *_NEARLY_ONE):
+            if (ratio != 1 or kind == "uib") and 0 < ratio <= MAX_EXPANSION:
+                ours = [rounded(channels * ratio, self.attributes) for channels in inputs]
+                if ours == widths:
+                    return "expansion", ratio
+        if len(inputs) > 1:
+            return None
+        return "expanded", Width(widths[0], "!")
+
+    def hidden(self, channels: int) -> int:
+        """timm's expanded width: rounded to 8 whatever the network's divisor."""
+        words = self.words
+        if words.kind in ("ds", "dsa"):
+            return channels
+        forced = words.number("fc")
+        if isinstance(forced, int) and forced:
+            channels = self.context.width(forced)
+        ratio = words.number("e")
+        assert isinstance(ratio, (int, float))
+        return make_divisible(channels * ratio)
+
+    def se(self, inputs: Sequence[int]) -> tuple[float, Span] | bool | None:
+        """The ratio that squeezes to timm's width; None for none, False where there is no one."""
+        words, attributes = self.words, self.attributes
+        ratio, span = words.number("se"), words.at("se")
+        if not ratio:
+            return None
+        if not isinstance(ratio, (int, float)) or ratio > 1:
+            self.reading.error("E0207", f"{quoted(span.text)}: must be at most 1", span)
+            return None
+        settings = self.context.settings
+        self.squeezing()
+        targets: list[int] = []
+        for channels in inputs:
+            hidden = self.hidden(channels)
+            share = ratio
+            if not settings.se_from_exp and words.kind not in ("ds", "dsa"):
+                share = ratio / float(words.number("e") or 1)
+            targets.append(self.reduced(hidden * share))
+            if not targets[-1]:
+                message = f"{quoted(span.text)} squeezes {hidden} channels to none at all"
+                self.reading.error("E0207", message, span)
+                return None
+        base = [self.hidden(c) if attributes.se.base == "expanded" else c for c in inputs]
+        exact = targets[0] / base[0]
+        nearby = (targets[0] + 0.25) / base[0]
+        tried = [float(ratio), exact, *(float(f"{nearby:.{digits}g}") for digits in (2, 3, 5))]
+        for one in (*tried, nearby):
+            ours = [squeezed(one, c, self.hidden(c), attributes) for c in inputs]
+            if ours == targets and 0 < one <= 1:
+                return one, span
+        if len(inputs) == 1:
+            what = (
+                f"{quoted(span.text)} squeezes to {targets[0]} channels, which no `se` here gives"
+            )
+            self.reading.refuse(what, span)
+        return False
+
+    def reduced(self, width: float) -> int:
+        """What timm rounds a squeezed width to."""
+        settings = self.context.settings
+        if settings.rd_round_fn == "round":
+            return round(width)
+        if settings.rd_round_fn == "round_channels":
+            return make_divisible(width)
+        return rounded(width * self.attributes.width, self.attributes)
+
+    def squeezing(self) -> None:
+        """Note the activation inside squeeze-and-excitation, which all blocks share here."""
+        context = self.context
+        own = next((ACTS[word] for word in self.words.flags if word in ACTS), None)
+        act = context.settings.force_act or own or context.settings.act
+        if context.se_act not in (None, act):
+            what = f"squeeze-and-excitation with {act} here and {context.se_act} in another block"
+            hint = "timm takes the block's activation, where `force_act_layer` names none"
+            self.reading.refuse(what, self.words.at("se"), hint)
+        context.se_act = act
+
+    def groups(self) -> Placed | None:
+        """`gs` of this block, or the network's `group_size`."""
+        found = self.words.number("gs")
+        if found is not None:
+            return found, self.words.at("gs")
+        size = self.context.settings.group_size
+        return None if size is None else (size, self.words.span)
+
+    def depthwise(self) -> bool:
+        """Whether the depthwise convolution is one, and no grouped one."""
+        groups = self.groups()
+        if groups is None or groups[0] == 1:
+            return True
+        what = f"groups of {groups[0]} channels where a depthwise convolution stands"
+        self.reading.refuse(what, groups[1], "the language groups `fused` blocks alone")
+        return False
+
+    # -- kinds
+
+    def _ir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        ratio, se = self.ratio(inputs, "ir"), self.se(inputs)
+        if not self.depthwise() or ratio is None or se is False:
+            return []
+        fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
+        fields[ratio[0]] = (ratio[1], self.words.at("e"))
+        return self.made("ir", fields)
+
+    def _ds(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        se = self.se(inputs)
+        if not self.depthwise() or se is False:
+            return []
+        fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
+        if "e" in self.words.fields:
+            fields["expansion"] = (1.0, self.words.at("e"))
+        return self.made("ir", fields)
+
+    def _dsa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        if not self.depthwise():
+            return []
+        return self.made("sep", self.fields(repeats, rest, kernel=self.words.placed("k")))
+
+    def _er(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        ratio, se = self.ratio(inputs, "fused"), self.se(inputs)
+        if ratio is None or se is False:
+            return []
+        fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
+        fields[ratio[0]] = (ratio[1], self.words.at("e"))
+        groups = self.groups()
+        if groups is not None and groups[0]:
+            fields["group_size"] = groups
+        return self.made("fused", fields)
+
+    def _uir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        ratio = self.ratio(inputs, "uib")
+        depthwise = self.words.number("a") or self.words.number("k")
+        if ratio is None or (depthwise and not self.depthwise()):
+            return []
+        start = self.words.placed("a") if "a" in self.words.fields else None
+        fields = self.fields(repeats, rest, start_kernel=start)
+        fields["middle_kernel"] = self.words.placed("k")
+        fields[ratio[0]] = (ratio[1], self.words.at("e"))
+        return self.made("uib", fields)
+
+    def _cn(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        fields = self.fields(repeats, rest, kernel=self.words.placed("k"))
+        groups = self.groups()
+        size = groups[0] if groups else 0
+        if "skip" in self.words.flags:
+            self.reading.refuse(
+                "`skip`: the language has no residual around a convolution and its activation",
+                self.words.flags["skip"],
+            )
+            return []
+        if not size:
+            return self.made("conv", fields)
+        if size == 1 and self.channels == self.out:
+            return self.made("dw", fields)
+        assert groups is not None
+        self.reading.refuse("the language groups `fused` blocks alone", groups[1])
+        return []
+
+    def _mqa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        return self.made("mqa", self.attention(repeats, rest))
+
+    def _mha(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
+        words = self.words
+        heads, width = words.number("h"), words.number("d")
+        if not isinstance(heads, int) or not isinstance(width, int) or heads < 1:
+            return self.made("mha", self.attention(repeats, rest))
+        if any(channels != heads * width for channels in inputs):
+            shown = listed([str(channels) for channels in inputs], "and")
+            message = f"timm's `mha` passes over `d`: {heads} heads share its {shown} channels"
+            self.reading.error("E0207", message, words.at("d"))
+            return []
+        if words.number("v") not in (None, 1):
+            message = "timm's `mha` passes over `v`: its keys and values are not reduced"
+            self.reading.error("E0207", message, words.at("v"), "leave it out")
+            return []
+        return self.made("mha", self.attention(repeats, rest))
+
+    def attention(self, repeats: int, rest: bool) -> dict[str, Placed]:
+        words = self.words
+        fields = self.fields(repeats, rest, heads=words.placed("h"), kernel=words.placed("k"))
+        fields["head_width"] = words.placed("d")
+        if "v" in words.fields:
+            fields["kv_stride"] = words.placed("v")
+        return fields
