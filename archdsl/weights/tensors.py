@@ -1,0 +1,171 @@
+"""Safetensors files: a header that is checked whole before a tensor is read, and the tensors.
+
+The format (huggingface.co/docs/safetensors): the header's length in 8 bytes, the header as JSON,
+then the tensors' bytes, which lie behind each other without holes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import numpy as np
+
+from archdsl.ir.execute import Array
+from archdsl.ir.ops import Shape
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
+from archdsl.limits import MAX_HEADER
+
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+"""The element types of weights; all become float32."""
+
+# BF16 is read as the upper halves of float32 numbers.
+_NUMPY = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "|b1"}
+_NUMPY |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"}
+_NUMPY |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
+_SIZES = {name: np.dtype(code).itemsize for name, code in _NUMPY.items()}
+_SIZES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8}
+
+_MAX_AXES = 16
+
+
+class Entry(NamedTuple):
+    """A tensor of a file: its element type, its shape, and its bytes' place in the file."""
+
+    dtype: str
+    shape: Shape
+    offset: int
+    size: int
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Entry]:
+    """The tensors of a safetensors file, in the order of its header; none is read.
+
+    The file's size, the places and the shapes have been checked against each other.
+
+    Raises:
+        OSError: the file cannot be read.
+        ArchError: E0802 where it is not a safetensors file, or not a whole one.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(8)
+        length = int.from_bytes(head, "little")
+        if len(head) < 8 or length > size - 8:
+            _refuse(path, f"its {size:,} bytes end within the header")
+        if length > MAX_HEADER:
+            _refuse(path, f"its header has {length:,} bytes; the limit is {MAX_HEADER:,}")
+        header = _parsed(path, file.read(length))
+    header.pop("__metadata__", None)
+    start = 8 + length
+    found = {}
+    for key, value in header.items():
+        try:
+            found[key] = _entry(value, start)
+        except (KeyError, TypeError, ValueError) as fault:
+            _refuse(path, f"the header's entry {quoted(key, 100)} is wrong: {fault}")
+    end = start
+    for key, entry in sorted(found.items(), key=lambda item: item[1].offset):
+        if entry.offset != end and entry.size:
+            _refuse(path, f"{quoted(key, 100)} overlaps another tensor, or leaves a hole")
+        end += entry.size
+    if end != size:
+        _refuse(path, f"its tensors end at byte {end:,}, the file at byte {size:,}")
+    return found
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read, unless it is a pipe or a device, which might never end.
+
+    Raises:
+        OSError: the file cannot be read.
+        ArchError: E0802 where it is no ordinary file.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        _refuse(path, "it is a pipe or a device, not a file")
+    return Path(path).open("rb")
+
+
+def _parsed(path: str | os.PathLike[str], text: bytes) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands twice in an object")
+        return found
+
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=once)
+    except (ValueError, RecursionError) as fault:
+        reason = "nested too deeply" if isinstance(fault, RecursionError) else str(fault)
+        _refuse(path, f"its header is not JSON: {reason[:200]}")
+    if not isinstance(header, dict):
+        _refuse(path, "its header is not an object")
+    return header
+
+
+def _entry(value: Any, start: int) -> Entry:
+    """A header's entry.
+
+    Raises:
+        KeyError, TypeError, ValueError: something about it is wrong.
+    """
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("it must have dtype, shape and data_offsets")
+    dtype, shape = value["dtype"], value["shape"]
+    if not isinstance(dtype, str) or dtype not in _SIZES:
+        raise ValueError(f"the element type {quoted(str(dtype))} is unknown")
+    if not isinstance(shape, list) or len(shape) > _MAX_AXES or not all(map(_natural, shape)):
+        raise ValueError("the shape must be a short list of natural numbers")
+    places = value["data_offsets"]
+    if not isinstance(places, list) or len(places) != 2 or not all(map(_natural, places)):
+        raise ValueError("data_offsets must be two natural numbers")
+    first, last = places
+    size = math.prod(shape) * _SIZES[dtype]
+    if last - first != size:
+        raise ValueError(f"its shape takes {size:,} bytes, its place has {last - first:,}")
+    return Entry(dtype, tuple(shape), start + first, size)
+
+
+def _natural(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
+
+
+def read_tensor(file: BinaryIO, entry: Entry) -> Array:
+    """A tensor of an open file; floating ones as float32.
+
+    Raises:
+        ArchError: E0802 where the file has changed and ends before the tensor does.
+        KeyError: numpy has no such element type.
+    """
+    file.seek(entry.offset)
+    count = math.prod(entry.shape)
+    values = np.fromfile(file, _NUMPY[entry.dtype], count)
+    if len(values) != count:
+        _refuse(file.name, "it was cut short while it was read")
+    if entry.dtype == "BF16":
+        values = (values.astype("<u4") << 16).view("<f4")
+    elif entry.dtype in FLOATS:
+        # A float64 beyond float32's range becomes infinite, which is found out later.
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+    return values.reshape(entry.shape)
+
+
+def to_safetensors(weights: Mapping[str, Array]) -> bytes:
+    """The bytes of a safetensors file; the same weights give the same bytes."""
+    from safetensors.numpy import save
+
+    # (np.ascontiguousarray would give a scalar an axis.)
+    return save({key: np.asarray(value, order="C") for key, value in weights.items()})
+
+
+def _refuse(path: object, reason: str) -> NoReturn:
+    message = f"{quoted(str(path), 200)} is not a whole safetensors file: {reason}"
+    hint = "`archdsl weights init` writes one, `archdsl weights import` reads other checkpoints"
+    raise ArchError([Diagnostic("E0802", message, None, hint)])

@@ -1,0 +1,97 @@
+"""The TensorFlow Lite backend: a `.tflite` file that LiteRT's XNNPACK delegate takes whole.
+
+The file is written directly, without TensorFlow. From graph to bytes: norms are folded
+(`archdsl.passes.fold`), `tflite_plan` says which operators there are, `tflite_network` writes them
+in a precision (int8 with the scales of `tflite_scales`), `tflite_flatbuffer` gives the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from archdsl.backend import OUTPUT, Artifact, BackendError, Emission, Job, Session
+from archdsl.ir.graph import Graph
+from archdsl.ir.node import INPUT
+from archdsl.ir.ops import Input
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
+from archdsl.passes.fold import fold_batch_norm
+
+from .metadata import metadata
+from .tflite_flatbuffer import Model, to_bytes
+from .tflite_network import IMAGE, write_network
+from .tflite_plan import plan
+from .tflite_session import TfliteSession, interpreter
+
+
+class TfliteBackend:
+    """Writes a network as a TensorFlow Lite file, and runs it in LiteRT.
+
+    The input `image` is (batch, height, width, channels), float32 in every precision, and the
+    batch may be resized. Norms are always folded: TensorFlow Lite has none.
+    """
+
+    suffix = ".tflite"
+    runtime = "ai-edge-litert"
+    dtypes = ("float32", "float16", "int8", "int8_dynamic")
+
+    def emit(self, job: Job) -> Emission:
+        """The file, with a signature `serving_default` that names `output` and feature maps.
+
+        Raises:
+            ArchError: E0701 where TensorFlow Lite lacks an operator; weights do not fit.
+            BackendError: `flatbuffers` is missing, or int8 lacks ranges.
+        """
+        if job.options.dtype == "int8" and job.ranges is None:
+            raise BackendError("int8 needs the ranges of the network's values")
+        _refuse_names(job)
+        graph, weights = fold_batch_norm(job.graph, job.weights)
+        results = _results(job, graph)
+        # A value that is a result stays readable: nothing is fused behind it.
+        made = plan(replace(graph, features=results), weights, results)
+        about = metadata(job)
+        model = Model(graph.name, f"{graph.name}, compiled from {about['source']}")
+        model.metadata["archdsl"] = json.dumps(about).encode()
+        write_network(model, made, INPUT, job.options.dtype, job.ranges)
+        return Emission(to_bytes(model))
+
+    def load(self, artifact: Artifact) -> Any:
+        """A LiteRT `Interpreter` whose tensors are allocated.
+
+        Raises:
+            BackendError: LiteRT is not installed.
+        """
+        return interpreter(artifact.data)
+
+    def session(self, artifact: Artifact) -> Session:
+        """The file in LiteRT on one thread.
+
+        Raises:
+            BackendError: LiteRT is not installed.
+        """
+        return TfliteSession(artifact)
+
+
+def _refuse_names(job: Job) -> None:
+    """Check that no feature map has the name of the input or of the output."""
+    taken = [name for name in job.options.features if name in (OUTPUT, IMAGE)]
+    if taken:
+        raise ArchError(
+            Diagnostic(
+                "E0503",
+                f"the feature map of the stage {quoted(name)} cannot have its name: the artefact "
+                "has another tensor of that name",
+                None,
+                "rename the stage",
+            )
+            for name in taken
+        )
+
+
+def _results(job: Job, graph: Graph) -> dict[str, str]:
+    """The names of the outputs, and the nodes whose values they are."""
+    results = {OUTPUT: graph.output, **graph.features}
+    if job.options.layers:
+        results |= {node.name: node.name for node in graph if not isinstance(node.op, Input)}
+    return results
