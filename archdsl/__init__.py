@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archdsl.passes.cost import Cost
     from archdsl.proofs import check
     from archdsl.roofline.model import Device
+    from archdsl.verification import verify
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "verify",
 ]
 
 # Where each public name lives. Modules are imported when a name is first asked for, so that the
@@ -51,6 +53,7 @@ _HOMES = {
     "archdsl.library": ("load",),
     "archdsl.passes.cost": ("Cost",),
     "archdsl.roofline.model": ("Device",),
+    "archdsl.verification": ("verify",),
 }
 
 

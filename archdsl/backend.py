@@ -105,6 +105,9 @@ class Backend(Protocol):
     suffix: str
     """The ending of the artefact's file name, such as `.py`."""
 
+    runtime: str
+    """The package that runs the artefact, by its name on PyPI."""
+
     dtypes: Sequence[Precision]
     """The precisions it writes."""
 

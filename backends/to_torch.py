@@ -75,6 +75,7 @@ class TorchBackend:
     """Writes a network as PyTorch source, and loads it."""
 
     suffix = ".py"
+    runtime = "torch"
     dtypes = ("float32",)
 
     def emit(self, job: Job) -> Emission:

@@ -2,27 +2,154 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
 import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.options import (
+    Command,
     Overrides,
     Status,
     as_json,
     file_argument,
     load,
     overridable,
+    within,
     writable,
 )
 from archdsl.cli.output import Refusal, say, size, visible, write, write_json
 
+if TYPE_CHECKING:
+    from archdsl.backend import Artifact
+    from archdsl.compiler import Arch
+    from archdsl.ir.execute import Array
 
-def _complete_backend(
+# Those of archdsl.backend and archdsl.quantization.ranges, which take their time to import; a test
+# holds them equal.
+PRECISIONS = ("float32", "float16", "int8", "int8_dynamic")
+METHODS = ("minmax", "percentile", "mse")
+
+
+def complete_backend(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    """The installed backends that begin so."""
     from archdsl.backend import available
 
     return [CompletionItem(name) for name in sorted(available()) if name.startswith(incomplete)]
+
+
+class Weights(TypedDict):
+    """Which weights: a file's, or those that a seed gives; None for neither."""
+
+    weights: str | None
+    seed: int | None
+
+
+class Calibration(TypedDict):
+    """The images that int8 finds its ranges with, how they are read, and how ranges are found."""
+
+    calibration: str | None
+    preprocess: str | None
+    ranges: str | None
+
+
+def weighted(command: Command) -> Command:
+    """Give a command `--weights` or `--seed`, as one argument `weights`."""
+
+    @functools.wraps(command)
+    def call(*args: Any, weights: str | None, seed: int | None, **options: Any) -> Status:
+        if weights is not None and seed is not None:
+            raise click.UsageError("--weights and --seed exclude each other")
+        return command(*args, weights=Weights(weights=weights, seed=seed), **options)
+
+    extended: Command = call
+    for option in (
+        click.option(
+            "--seed",
+            type=int,
+            callback=within(0, 2**63 - 1),
+            metavar="N",
+            help="Draw random weights from this seed.",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(),
+            metavar="W",
+            help="A safetensors file with the keys of the PyTorch module.",
+        ),
+    ):
+        extended = option(extended)
+    return extended
+
+
+def calibrated(command: Command) -> Command:
+    """Give a command `--calibration --preprocess --ranges`, as one argument `calibration`."""
+
+    @functools.wraps(command)
+    def call(
+        *args: Any,
+        calibration: str | None,
+        preprocess: str | None,
+        ranges: str | None,
+        **options: Any,
+    ) -> Status:
+        chosen = Calibration(calibration=calibration, preprocess=preprocess, ranges=ranges)
+        return command(*args, calibration=chosen, **options)
+
+    extended: Command = call
+    for option in (
+        click.option(
+            "--ranges",
+            type=click.Choice(METHODS),
+            help="How int8 finds its ranges. Default: minmax.",
+        ),
+        click.option(
+            "--preprocess",
+            metavar="NAME",
+            help="How a folder's photos become the network's images.",
+        ),
+        click.option(
+            "--calibration",
+            type=click.Path(),
+            metavar="X",
+            help="Images for int8: a .npz file, or a folder of photos.",
+        ),
+    ):
+        extended = option(extended)
+    return extended
+
+
+def demand_calibration(int8: bool, given: Calibration) -> None:
+    """Refuse int8 without a calibration set, and a set that nothing uses.
+
+    Raises:
+        UsageError: as said.
+    """
+    if int8 and given["calibration"] is None:
+        message = "int8 needs a calibration set: --calibration X.npz, or a folder of photos"
+        raise click.UsageError(message)
+    if not int8:
+        for option in ("calibration", "ranges"):
+            if given[option] is not None:
+                raise click.UsageError(f"--{option} is for --dtype int8")
+
+
+def pictures(path: str, preprocess: str | None, arch: Arch) -> tuple[Array, Array | None]:
+    """The images of a `.npz` file or of a folder, and their labels where it has them.
+
+    Raises:
+        OSError: it cannot be read.
+        ArchError: E0804 where they are not the network's images.
+        Refusal: a package is missing.
+    """
+    raise NotImplementedError
 
 
 @click.command("compile")
@@ -33,8 +160,8 @@ def _complete_backend(
     "to",
     required=True,
     metavar="BACKEND",
-    shell_complete=_complete_backend,
-    help="What to make: torch.",
+    shell_complete=complete_backend,
+    help="What to make: torch, onnx or tflite.",
 )
 @click.option(
     "-o",
@@ -44,32 +171,147 @@ def _complete_backend(
     metavar="OUT",
     help="Where to write; - for standard output. Default: the network's name, here.",
 )
+@weighted
+@click.option(
+    "--dtype",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Precision of the weights, and with int8 of the values too.",
+)
+@calibrated
+@click.option("--features", metavar="STAGES", help="Stages that are outputs too, as c3,c4,c5.")
+@click.option("--keep-norm", is_flag=True, help="Leave norms apart from the convolutions.")
 @as_json
-def compile_(file: str, overrides: Overrides, to: str, out: str | None, json: bool) -> Status:
-    """Compile to another form, such as PyTorch source.
+def compile_(
+    file: str,
+    overrides: Overrides,
+    to: str,
+    out: str | None,
+    weights: Weights,
+    dtype: Any,
+    calibration: Calibration,
+    features: str | None,
+    keep_norm: bool,
+    json: bool,
+) -> Status:
+    """Compile to PyTorch source, ONNX or TFLite.
 
     \b
     Examples:
       archdsl compile mnv4_conv_m --to torch
-      archdsl compile net.arch --to torch -o models/net.py
+      archdsl compile net.arch --to onnx --weights net.safetensors -o models/net.onnx
+      archdsl compile net.arch --to tflite --dtype int8 --calibration images.npz
     """
     from archdsl.backend import BackendError, compile
 
     if json and out == "-":
         raise click.UsageError("with -o - the artefact itself is the output: leave out --json")
+    demand_calibration(dtype == "int8", calibration)
+    if calibration["preprocess"] is not None and calibration["calibration"] is None:
+        raise click.UsageError("--preprocess says how --calibration is read, and there is none")
     if out not in (None, "-"):
         writable(str(out), file)
     arch = load(file, overrides)
     try:
-        artifact = compile(arch, to)
+        images = None
+        if calibration["calibration"] is not None:
+            images, _ = pictures(calibration["calibration"], calibration["preprocess"], arch)
+        with _progress("calibrating") as progress:
+            artifact = compile(
+                arch,
+                to,
+                weights=_weights(arch, weights),
+                dtype=dtype,
+                features=_stages(features),
+                fold=not keep_norm,
+                calibration=images,
+                ranges=calibration["ranges"] or "minmax",  # type: ignore[arg-type]
+                filename=Path(out).name if out not in (None, "-") else None,
+                progress=progress,
+            )
     except BackendError as failure:
         raise Refusal(str(failure)) from None
+    beside = artifact.emission.beside
     if out == "-":
+        if beside:
+            names = ", ".join(map(visible, beside))
+            raise Refusal(f"-o -: {names} must lie beside the artefact: name a file")
         write(artifact.data)
         return 0
-    path = artifact.write(writable(out or artifact.filename, file))
+    path = _written(artifact, out or artifact.filename, file, weights["weights"])
+    places = {str(Path(path).parent / name): len(data) for name, data in beside.items()}
     if json:
-        write_json({"file": path, "bytes": len(artifact.data), "backend": to})
+        write_json(
+            {
+                "file": path,
+                "bytes": len(artifact.data),
+                "backend": to,
+                "dtype": dtype,
+                "beside": [{"file": name, "bytes": count} for name, count in places.items()],
+            }
+        )
     else:
-        say(f"{visible(path)}: {size(len(artifact.data))}")
+        for name, count in {path: len(artifact.data), **places}.items():
+            say(f"{visible(name)}: {size(count)}")
     return 0
+
+
+def _written(artifact: Artifact, out: str, file: str, weights: str | None) -> str:
+    """Write an artefact and what lies beside it, over nothing that was read.
+
+    Raises:
+        Refusal: a place is no place for a file, or holds what was read.
+        OSError: the folder or the disk refuses.
+    """
+    target = Path(writable(out, file, weights))
+    if artifact.emission.beside and target.exists() and not target.is_file():
+        names = ", ".join(map(visible, artifact.emission.beside))
+        raise Refusal(f"-o {out}: is no file that {names} can lie beside")
+    for name in artifact.emission.beside:
+        writable(str(target.parent / name), file, weights)
+    return artifact.write(out)
+
+
+def _weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | None:
+    """The weights to compile with; None for the backend's own choice, drawn from seed 0.
+
+    A seed that is written stands for weights that are wanted: PyTorch source has none inside.
+    """
+    if given["seed"] is None:
+        return given["weights"]
+    from archdsl.weights.initial import initialize
+
+    return initialize(arch.graph(), given["seed"])
+
+
+def _stages(written: str | None) -> list[str]:
+    if written is None:
+        return []
+    names = [name.strip() for name in written.split(",")]
+    if not all(names):
+        raise click.UsageError("--features takes names of stages with commas, such as c3,c4,c5")
+    return names
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, where that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True
+    ) as bar:
+        task = bar.add_task(title, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

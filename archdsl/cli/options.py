@@ -183,17 +183,26 @@ def load(file: str, overrides: Overrides) -> Arch:
     return parse(source, **chosen)
 
 
-def writable(out: str, file: str) -> str:
+def writable(out: str, file: str, *others: str | None) -> str:
     """The path to write to, checked before any work is done.
 
+    `others` are files that are read too, None for none.
+
     Raises:
-        Refusal: it is a folder, lies in no folder, or is the FILE itself.
+        Refusal: it is a folder, lies in no folder, or is the FILE itself or another that is read.
     """
     path = Path(out)
     if path.is_dir():
         raise Refusal(f"-o {out}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise Refusal(f"-o {out}: there is no folder {path.parent}")
-    if file != "-" and path.exists() and Path(file).exists() and path.samefile(file):
+    if file != "-" and _same(path, file):
         raise Refusal(f"-o {out}: would replace the architecture itself")
+    for other in others:
+        if other is not None and _same(path, other):
+            raise Refusal(f"-o {out}: would replace {other}, which is read; take another name")
     return out
+
+
+def _same(path: Path, other: str) -> bool:
+    return path.exists() and Path(other).exists() and path.samefile(other)

@@ -19,6 +19,7 @@ from archdsl.cli.figures import cost, list_
 from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
 from archdsl.cli.output import Refusal, error, refused, report, say, visible
+from archdsl.cli.verifying import verify
 from archdsl.lang.diagnostics import ArchError, did_you_mean
 
 DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 141
@@ -27,7 +28,7 @@ DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Translate", (compile_, convert, schema)),
+    ("Translate", (compile_, verify, convert, schema)),
     ("Shell", (completion,)),
 )
 

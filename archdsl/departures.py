@@ -1,0 +1,155 @@
+"""Which operator departs first: every value of a network in a runtime, against the executor's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archdsl.backend import Artifact
+from archdsl.compiler import Arch
+from archdsl.ir.execute import Array, execute
+from archdsl.ir.graph import Graph
+from archdsl.ir.node import Node
+from archdsl.lang.diagnostics import Diagnostic
+from archdsl.passes.fold import fold_batch_norm
+
+
+def relative(found: Array, wanted: Array) -> float:
+    """The largest difference of two arrays, as a share of the largest value that is wanted."""
+    if not wanted.size:
+        return 0.0
+    wanted = wanted.astype(np.float64, copy=False)
+    largest = float(np.abs(wanted).max())
+    difference = float(np.abs(found - wanted).max())
+    return difference / largest if largest else difference
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator's value in a runtime; `difference` as in `relative`, None where the shape is
+    another one or a value is not finite."""
+
+    node: Node
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The operators whose values a backend gave, in the order of the schedule, and how many it did
+    not give; those above `limit` depart."""
+
+    backend: str
+    layers: tuple[Layer, ...]
+    missing: int
+    limit: float
+
+    @property
+    def first(self) -> Layer | None:
+        """The first operator that departs: what stands before it agrees, so that it is at fault."""
+        for layer in self.layers:
+            if layer.difference is None or layer.difference > self.limit:
+                return layer
+        return None
+
+    @property
+    def worst(self) -> Layer | None:
+        """The operator that differs most."""
+        return max(self.layers, key=lambda layer: _rank(layer.difference), default=None)
+
+    def diagnostic(self) -> Diagnostic | None:
+        """The first departure, with the block that it came from."""
+        if self.first is None:
+            return None
+        node = self.first.node
+        what = f"`{node.name}` ({node.op.name})"
+        if self.first.difference is None:
+            message = f"{self.backend}: {what} has another shape, or values that are not finite"
+        else:
+            message = f"{self.backend}: {what} departs by {self.first.difference:.1e}"
+        block = f" of the block `{node.origin.path}`" if node.origin else ""
+        help = (
+            f"the first operator{block} that differs by more than {self.limit:.0e} of its largest "
+            "value from the reference; those before it agree"
+        )
+        return Diagnostic("E0703", message, node.origin.span if node.origin else None, help)
+
+    def summary(self) -> dict[str, Any]:
+        """The first departure as `--json` prints it."""
+        return {
+            "backend": self.backend,
+            "first": self.first.node.name if self.first else None,
+            "compared": len(self.layers),
+            "missing": self.missing,
+            "tolerance": self.limit,
+        }
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A record for each operator."""
+        return [{"backend": self.backend, **_record(layer)} for layer in self.layers]
+
+
+def _rank(difference: float | None) -> float:
+    return float("inf") if difference is None else difference
+
+
+def _record(layer: Layer) -> dict[str, Any]:
+    node = layer.node
+    span = node.origin.span if node.origin else None
+    line, column = span.source.position(span.start) if span else (None, None)
+    return {
+        "node": node.name,
+        "op": node.op.name,
+        "block": node.origin.path if node.origin else None,
+        "file": span.source.name if span else None,
+        "line": line,
+        "column": column,
+        "difference": layer.difference,
+    }
+
+
+def trace(
+    arch: Arch,
+    weights: Mapping[str, Array],
+    image: Array,
+    artifacts: Mapping[str, Artifact],
+    limit: float,
+) -> Iterator[Trace]:
+    """Compare every operator of artefacts that were compiled with `layers`.
+
+    The executor runs in float64, so that all of a difference is the runtime's. An artefact gives
+    values under the nodes' names, of the graph with its norms folded or of the one with norms: it
+    is the latter where values of norms are among them.
+    """
+    plain = arch.graph()
+    folded = fold_batch_norm(plain, weights)
+    norms = {node.name for node in plain} - {node.name for node in folded.graph}
+    wanted: dict[bool, dict[str, Array]] = {}
+    for name, artifact in artifacts.items():
+        session = artifact.session()
+        found = session.values(session.run(session.feed(image)))
+        with_norms = not norms.isdisjoint(found)
+        graph, own = (plain, weights) if with_norms else folded
+        if with_norms not in wanted:
+            wanted[with_norms] = execute(graph, own, image.astype(np.float64))
+        yield _traced(name, graph, found, wanted[with_norms], limit)
+
+
+def _traced(
+    name: str, graph: Graph, found: Mapping[str, Array], wanted: Mapping[str, Array], limit: float
+) -> Trace:
+    layers = []
+    missing = 0
+    for node in graph:
+        if not node.inputs:
+            continue
+        value = found.get(node.name)
+        if value is None:
+            missing += 1
+        elif value.shape != wanted[node.name].shape or not np.isfinite(value).all():
+            layers.append(Layer(node, None))
+        else:
+            layers.append(Layer(node, relative(value, wanted[node.name])))
+    return Trace(name, tuple(layers), missing, limit)
