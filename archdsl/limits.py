@@ -42,3 +42,9 @@ MAX_HEADS = 1_024
 MAX_CLASSES = 1 << 24
 MAX_SCALE = 64.0
 """Width and depth multipliers."""
+
+MAX_HEADER = 1 << 25
+"""Bytes of a weight file's table of tensors: more than 100,000 tensors have."""
+
+MAX_TENSORS = 1 << 17
+"""Tensors of a checkpoint, and groups of its HDF5 file."""
