@@ -270,7 +270,13 @@ def test_compile_writes_the_default_name(run: Run, tmp_path: Path) -> None:
 def test_compile_json(run: Run, tmp_path: Path) -> None:
     found = ok_json(run("compile", "mnv2_140", "--to", "torch", "-o", "net.py", "--json"))
     size = (tmp_path / "net.py").stat().st_size
-    assert found == {"file": "net.py", "bytes": size, "backend": "torch"}
+    assert found == {
+        "file": "net.py",
+        "bytes": size,
+        "backend": "torch",
+        "dtype": "float32",
+        "beside": [],
+    }
 
 
 def test_compile_refuses_before_it_writes(run: Run, tmp_path: Path) -> None:
@@ -369,7 +375,7 @@ def test_help_has_an_example(run: Run, command: str) -> None:
 def test_commands_of_later_versions_are_not_here() -> None:
     assert set(program.commands) == {
         *("check", "fmt", "explain", "show", "cost", "list"),
-        *("compile", "convert", "schema", "completion"),
+        *("compile", "verify", "convert", "schema", "completion"),
     }
 
 
@@ -387,7 +393,7 @@ def test_did_you_mean(run: Run) -> None:
         ("archdsl check ne", {"net.arch"}),
         ("archdsl check folder/", {"folder/"}),
         ("archdsl co", {"cost", "compile", "convert", "completion"}),
-        ("archdsl compile mnv2 --to t", {"torch"}),
+        ("archdsl compile mnv2 --to t", {"torch", "tflite"}),
         ("archdsl explain E0203", {"E0203"}),
     ],
 )
