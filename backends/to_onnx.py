@@ -16,6 +16,7 @@ from archdsl.backend import OUTPUT, Artifact, Emission, Job, Session
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.ir.ops import Input
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.passes.fold import fold_batch_norm
 
 from .metadata import metadata
@@ -39,14 +40,17 @@ class OnnxBackend:
     """Writes a network as an ONNX file, and loads it into onnxruntime."""
 
     suffix = ".onnx"
+    runtime = "onnxruntime"
     dtypes = ("float32", "float16")
 
     def emit(self, job: Job) -> Emission:
         """The ONNX file; its weights beside it where they have some 2 GiB.
 
         Raises:
-            ArchError: E0701 for each operator that ONNX lacks; weights do not fit.
+            ArchError: E0701 for each operator that ONNX lacks; E0503 for feature maps whose names
+                other tensors have; weights do not fit.
         """
+        _refuse_names(job)
         graph, weights = job.graph, job.weights
         if job.options.fold:
             graph, weights = fold_batch_norm(graph, weights)
@@ -74,6 +78,22 @@ class OnnxBackend:
         from .onnx_session import OnnxSession
 
         return OnnxSession(artifact)
+
+
+def _refuse_names(job: Job) -> None:
+    """Check that no feature map has a name that an input or another output has."""
+    taken = [name for name in job.options.features if name in (OUTPUT, IMAGE)]
+    if taken:
+        raise ArchError(
+            Diagnostic(
+                "E0503",
+                f"the feature map of the stage {quoted(name)} cannot have its name: the artefact "
+                "has another tensor of that name",
+                None,
+                "rename the stage",
+            )
+            for name in taken
+        )
 
 
 def _results(job: Job, graph: Graph) -> dict[str, str]:
