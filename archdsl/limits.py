@@ -48,3 +48,9 @@ MAX_HEADER = 1 << 25
 
 MAX_TENSORS = 1 << 17
 """Tensors of a checkpoint, and groups of its HDF5 file."""
+
+MAX_PIXELS = 1 << 26
+"""Pixels of a photo."""
+
+MAX_IMAGE_BYTES = 1 << 32
+"""Bytes of a set of images, as float32."""

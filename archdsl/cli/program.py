@@ -20,6 +20,7 @@ from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
 from archdsl.cli.output import Refusal, error, refused, report, say, visible
 from archdsl.cli.verifying import verify
+from archdsl.cli.weights import weights
 from archdsl.lang.diagnostics import ArchError, did_you_mean
 
 DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 141
@@ -28,7 +29,7 @@ DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Translate", (compile_, verify, convert, schema)),
+    ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
 )
 

@@ -2,12 +2,268 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
 
 from archdsl.compiler import Arch
 from archdsl.ir.execute import Array
+from archdsl.ir.ops import Shape
+from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
+from archdsl.limits import MAX_IMAGE_BYTES, MAX_TEXT
+from archdsl.quantization.presets import PRESETS, Preset, pixels, prepared
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_SHOWN = 8
 
 
-def calibration_images(given: Array | str | os.PathLike[str], arch: Arch) -> Array:
-    """Images (count, height, width, channels), float32, as the network takes them."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class Images:
+    """Images (count, height, width, channels) as a network takes them, float32, and their classes.
+
+    `labels` holds a class number for each image, int64; None where none are known.
+    """
+
+    images: Array
+    labels: Array | None = None
+
+
+def calibration_images(
+    given: Array | str | os.PathLike[str], arch: Arch, preprocess: str | None = None
+) -> Array:
+    """The images of `read_images`.
+
+    Raises:
+        OSError, ImportError, ArchError: as there.
+    """
+    return read_images(given, arch, preprocess).images
+
+
+def read_images(
+    given: Array | str | os.PathLike[str], arch: Arch, preprocess: str | None = None
+) -> Images:
+    """Images of the network's size from an array, a `.npz` file or a folder of photos.
+
+    An array is (count, height, width, channels). A floating one is taken as it stands. One of uint8
+    has pixels, which the preset called `preprocess` brings into the network's range; a folder's
+    photos it resizes and crops before. A `.npz` file has the array `images`, and may have `labels`,
+    integers; a folder has them in a `labels.csv` (file, label), or in folders named after them.
+
+    Raises:
+        OSError: the file or the folder cannot be read.
+        ImportError: Pillow, which reads photos, is missing; the message names the install line.
+        ArchError: E0804 where they are no images, or not the network's.
+    """
+    preset = None if preprocess is None else _preset(preprocess)
+    if not isinstance(given, (str, os.PathLike)):
+        return Images(_checked("the array of images", np.asarray(given), arch.input, preset))
+    path = Path(given)
+    if path.is_dir():
+        return _folder(path, arch.input, preset)
+    return _npz(path, arch.input, preset)
+
+
+def _preset(name: str) -> Preset:
+    found = PRESETS.get(name)
+    if found is None:
+        guess = did_you_mean(name, PRESETS)
+        hint = (
+            f"did you mean {quoted(guess)}?" if guess else f"there are {listed([*PRESETS], 'and')}"
+        )
+        _refuse(f"no preprocessing is called {quoted(name)}", hint)
+    return found
+
+
+# ------------------------------------------------------------------------------------ the arrays
+
+
+def _checked(what: str, images: Array, input: Shape, preset: Preset | None) -> Array:
+    """An array that is already here, as float32 in the network's range."""
+    _check_header(what, images.dtype, images.shape, input, preset)
+    if images.dtype == np.uint8:
+        assert preset is not None, "has been checked"
+        return prepared(images, preset)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = images.astype(np.float32, copy=False)
+        # A sum is finite only where all its terms are.
+        bad = not np.isfinite(values.sum(dtype=np.float64))
+    if bad:
+        _refuse(f"{what}: holds values that are infinite or not numbers")
+    return values
+
+
+def _check_header(what: str, dtype: Any, shape: Shape, input: Shape, preset: Preset | None) -> None:
+    """Refuse an array by its type and shape, before its values are read."""
+    if len(shape) != 4 or shape[1:] != tuple(input):
+        wanted = f"count x {_sizes(input)}"
+        hint = "images are (count, height, width, channels)"
+        if len(shape) == 4 and (shape[2], shape[3], shape[1]) == tuple(input):
+            hint += ": transpose these with .transpose(0, 2, 3, 1)"
+        _refuse(f"{what}: the shape is {_sizes(shape)}, the network takes {wanted}", hint)
+    if not shape[0]:
+        _refuse(f"{what}: it is empty")
+    if math.prod(shape) * max(4, dtype.itemsize) > MAX_IMAGE_BYTES:
+        most = MAX_IMAGE_BYTES // (4 * math.prod(input))
+        _refuse(f"{what}: {shape[0]:,} images are too many; the limit is {most:,} of this size")
+    if dtype == np.uint8:
+        if preset is None:
+            names = listed([*PRESETS])
+            _refuse(
+                f"{what}: pixels of uint8, and how the network takes them is not said",
+                f"name the preprocessing it was trained with: {names}",
+            )
+    elif dtype.kind != "f":
+        _refuse(f"{what}: its elements are {dtype}, not floating numbers or pixels of uint8")
+    elif preset is not None:
+        _refuse(
+            f"{what}: its numbers are floating, so taken as they stand, and preprocessing is named",
+            "give pixels of uint8, or no preprocessing",
+        )
+
+
+def _check_labels(what: str, dtype: Any, shape: Shape, count: int) -> None:
+    if dtype.kind not in "iu" or shape != (count,):
+        wanted = f"{count:,} integers"
+        _refuse(f"{what}: `labels` is {_sizes(shape)} of {dtype}, and {wanted} are wanted")
+
+
+def _npz(path: Path, input: Shape, preset: Preset | None) -> Images:
+    what = quoted(os.fspath(path), 200)
+    ordinary = path.is_file() or not path.exists()
+    if ordinary:
+        with path.open("rb"):
+            # Who may not read it shall be told so.
+            pass
+    if not ordinary or not zipfile.is_zipfile(path):
+        hint = "write one with numpy.savez(path, images=...), or name a folder of photos"
+        _refuse(f"{what}: is not a .npz file", hint)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {info.filename for info in archive.infolist()}
+            if "images.npy" not in names:
+                arrays = listed(sorted(quoted(name.removesuffix(".npy")) for name in names)[:8])
+                _refuse(f"{what}: has no array `images`", f"it has {arrays or 'no arrays'}")
+            dtype, shape = _header(archive, "images.npy", what)
+            _check_header(what, dtype, shape, input, preset)
+            labels = None
+            if "labels.npy" in names:
+                _check_labels(what, *_header(archive, "labels.npy", what), shape[0])
+                labels = _array(archive, "labels.npy").astype(np.int64)
+            images = _array(archive, "images.npy")
+    except (ArchError, OSError, MemoryError):
+        raise
+    except Exception as fault:  # zipfile, zlib and numpy raise many kinds for broken files
+        _refuse(f"{what}: is a broken .npz file ({str(fault)[:200]})")
+    return Images(_checked(what, images, input, preset), labels)
+
+
+def _header(archive: zipfile.ZipFile, name: str, what: str) -> tuple[Any, Shape]:
+    """The element type and the shape of an array, of whose data nothing has been read."""
+    with archive.open(name) as file:
+        # A later version than the second is for names of fields, which these have none of.
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or archive.getinfo(name).file_size != size:
+        _refuse(f"{what}: `{name}` is not an array of numbers, or not a whole one")
+    return dtype, shape
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(name) as file:
+        found: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return found
+
+
+# ------------------------------------------------------------------------------------- the folder
+
+
+def _folder(path: Path, input: Shape, preset: Preset | None) -> Images:
+    what = quoted(os.fspath(path), 200)
+    if preset is None:
+        names = listed([*PRESETS])
+        hint = f"name the preprocessing the network was trained with: {names}"
+        _refuse(f"{what}: how photos become the network's images is not said", hint)
+    if input[2] not in (1, 3):
+        _refuse(f"{what}: photos have 1 or 3 channels, the network's images {input[2]}")
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
+    )
+    _check_header(what, np.dtype(np.uint8), (len(files), *input), input, preset)
+    labels = _labels(path, files, what)
+    images = np.empty((len(files), *input), np.float32)
+    faults = []
+    for index, file in enumerate(files):
+        try:
+            images[index] = prepared(pixels(file, input, preset), preset)
+        except (ImportError, MemoryError):
+            raise
+        except Exception as fault:  # Pillow raises many kinds for broken files
+            reason = str(fault).partition("\n")[0][:100]
+            faults.append(f"{quoted(os.fspath(file.relative_to(path)), 100)}: {reason}")
+            if len(faults) == _SHOWN:
+                break
+    if faults:
+        _refuse(f"{what}: photos cannot be read", "\n".join(faults))
+    return Images(images, labels)
+
+
+def _labels(path: Path, files: list[Path], what: str) -> Array | None:
+    """The classes of a folder's photos."""
+    table = path / "labels.csv"
+    names = [file.relative_to(path).as_posix() for file in files]
+    if table.is_file():
+        written = _table(table, what)
+        lacking = [name for name in names if name not in written]
+        if lacking:
+            shown = ", ".join(quoted(name, 100) for name in lacking[:_SHOWN])
+            _refuse(f"{what}: `labels.csv` has no label for {len(lacking):,} photos", shown)
+        found = [written[name] for name in names]
+    else:
+        folders = [name.partition("/")[0] for name in names if "/" in name]
+        if not all(map(_whole, folders)) or len(folders) < len(names):
+            return None
+        found = list(map(int, folders))
+    return np.array(found, np.int64)
+
+
+def _table(path: Path, what: str) -> Mapping[str, int]:
+    if path.stat().st_size > MAX_TEXT:
+        _refuse(f"{what}: `labels.csv` has more than {MAX_TEXT:,} bytes")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as fault:
+        _refuse(f"{what}: `labels.csv` is no table ({fault})")
+    if rows and rows[0] == ["file", "label"]:
+        del rows[0]
+    found = {}
+    for row in rows:
+        if len(row) != 2 or not _whole(row[1].strip()):
+            shown = quoted(",".join(row), 100)
+            _refuse(f"{what}: `labels.csv` has the row {shown}", "a row is: file,label")
+        found[row[0].strip()] = int(row[1])
+    return found
+
+
+def _whole(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 9
+
+
+def _sizes(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "a number"
+
+
+def _refuse(message: str, hint: str | None = None) -> NoReturn:
+    raise ArchError([Diagnostic("E0804", message, None, hint)])

@@ -15,7 +15,8 @@ from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
-from archdsl.weights.tensors import FLOATS, open_regular, read_header, read_tensor, to_safetensors
+from archdsl.weights.tensors import FLOATS, open_regular, read_header, read_tensor
+from archdsl.weights.tensors import to_safetensors as to_safetensors
 
 TRACKED = "num_batches_tracked"
 """Counters that training keeps beside a norm: inference does not read them."""

@@ -25,10 +25,12 @@ FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 """The element types of weights; all become float32."""
 
 # BF16 is read as the upper halves of float32 numbers.
-_NUMPY = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "|b1"}
-_NUMPY |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"}
-_NUMPY |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
-_SIZES = {name: np.dtype(code).itemsize for name, code in _NUMPY.items()}
+NUMPY: dict[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "|b1"}
+NUMPY |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"}
+NUMPY |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
+"""The element types that can be read, and numpy's words for them."""
+
+_SIZES = {name: np.dtype(code).itemsize for name, code in NUMPY.items()}
 _SIZES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8}
 
 _MAX_AXES = 16
@@ -145,7 +147,7 @@ def read_tensor(file: BinaryIO, entry: Entry) -> Array:
     """
     file.seek(entry.offset)
     count = math.prod(entry.shape)
-    values = np.fromfile(file, _NUMPY[entry.dtype], count)
+    values = np.fromfile(file, NUMPY[entry.dtype], count)
     if len(values) != count:
         _refuse(file.name, "it was cut short while it was read")
     if entry.dtype == "BF16":

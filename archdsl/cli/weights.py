@@ -1,0 +1,237 @@
+"""`archdsl weights`: draw them, look into a file of them, import another library's."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    as_json,
+    file_argument,
+    load,
+    overridable,
+    within,
+    writable,
+)
+from archdsl.cli.output import Refusal, report, say, shape, size, visible, write, write_json
+from archdsl.cli.table import write_table
+
+if TYPE_CHECKING:
+    from archdsl.compiler import Arch
+    from archdsl.ir.execute import Array
+
+
+@click.group("weights")
+def weights() -> None:
+    """Draw weights, look into them, or import them.
+
+    A set of weights is a safetensors file with the keys of the PyTorch module.
+
+    \b
+    Examples:
+      archdsl weights init net.arch --seed 1
+      archdsl weights import checkpoint.pth --for net.arch
+      archdsl weights inspect net.safetensors --for net.arch
+    """
+
+
+_out = click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(),
+    metavar="OUT",
+    help="Where to write. Default: NAME.safetensors, here.",
+)
+
+
+@weights.command("init")
+@file_argument
+@overridable
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    callback=within(0, 2**63 - 1),
+    metavar="N",
+    help="The same seed gives the same bytes.",
+)
+@click.option("--lively", is_flag=True, help="Random norms and biases too: to compare runtimes.")
+@_out
+@as_json
+def init(
+    file: str, overrides: Overrides, seed: int, lively: bool, out: str | None, json: bool
+) -> Status:
+    """Write the weights that training starts from.
+
+    \b
+    Examples:
+      archdsl weights init mnv4_conv_m
+      archdsl weights init net.arch --seed 7 --lively -o net.safetensors
+    """
+    from archdsl.weights import initial
+    from archdsl.weights import lively as enlivened
+
+    if out is not None:
+        writable(out, file)
+    arch = load(file, overrides)
+    drawn = enlivened.lively(arch, seed) if lively else initial.initialize(arch.graph(), seed)
+    return _written(arch, drawn, (), writable(out or f"{arch.name}.safetensors", file), json)
+
+
+@weights.command("import")
+@click.argument("checkpoint", type=click.Path())
+@click.option(
+    "--for", "file", metavar="FILE", required=True, help="The architecture whose weights they are."
+)
+@overridable
+@_out
+@as_json
+def import_(
+    checkpoint: str, file: str, overrides: Overrides, out: str | None, json: bool
+) -> Status:
+    """Read a checkpoint of timm, torchvision or Keras.
+
+    CHECKPOINT is a .safetensors, .pth, .h5 or .keras file. Its layers are matched with those of
+    FILE by kind, shape and order.
+
+    \b
+    Examples:
+      archdsl weights import mobilenetv2_100.safetensors --for mnv2
+      archdsl weights import model.keras --for net.arch --classes 10 -o net.safetensors
+    """
+    from archdsl.weights.importing import imported
+
+    if out is not None:
+        writable(out, file, checkpoint)
+    arch = load(file, overrides)
+    target = writable(out or f"{arch.name}.safetensors", file, checkpoint)
+    try:
+        found = imported(checkpoint, arch)
+    except ImportError as failure:
+        raise Refusal(str(failure)) from None
+    return _written(arch, found.weights, found.notes, target, json)
+
+
+def _written(
+    arch: Arch, weights: dict[str, Array], notes: tuple[str, ...], out: str, json: bool
+) -> Status:
+    from archdsl.files import write_whole
+    from archdsl.weights.store import digest
+    from archdsl.weights.tensors import to_safetensors
+
+    data = to_safetensors(weights)
+    write_whole(out, data)
+    if json:
+        record = {"file": out, "architecture": arch.name, "tensors": len(weights)}
+        record |= {"bytes": len(data), "weights_sha256": digest(weights), "notes": list(notes)}
+        write_json(record)
+        return 0
+    for note in notes:
+        say(f"note: {visible(note)}")
+    say(f"{visible(out)}: {len(weights):,} tensors for {visible(arch.name)}, {size(len(data))}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------ looking
+
+
+@weights.command("inspect")
+@click.argument("file", metavar="W", type=click.Path())
+@click.option("--for", "arch_file", metavar="FILE", help="Say whether they fit an architecture.")
+@overridable
+@as_json
+def inspect(file: str, arch_file: str | None, overrides: Overrides, json: bool) -> Status:
+    """Show what is in a weight file.
+
+    The exit status is 1 where they do not fit.
+
+    \b
+    Examples:
+      archdsl weights inspect net.safetensors
+      archdsl weights inspect net.safetensors --for net.arch --json
+    """
+    from archdsl.lang.diagnostics import ArchError
+    from archdsl.weights.store import digest, load_weights
+
+    if arch_file is None and any(value is not None for value in overrides.values()):
+        raise click.UsageError("options that change a network need --for FILE")
+    arch = None if arch_file is None else load(arch_file, overrides)
+    rows = _tensors(file)
+    with open(file, "rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    total = {
+        "elements": sum(row["elements"] for row in rows),
+        "bytes": sum(row["bytes"] for row in rows),
+        "not_finite": sum(row["not_finite"] for row in rows),
+        "sha256": sha256,
+    }
+    fit: dict[str, Any] = {}
+    faults: ArchError | None = None
+    if arch is not None:
+        try:
+            loaded = load_weights(file, arch.graph())
+            fit = {"architecture": arch.name, "fits": True, "weights_sha256": digest(loaded)}
+        except ArchError as failure:
+            faults = failure
+            fit = {"architecture": arch.name, "fits": False, "weights_sha256": None}
+    if json:
+        write_json({"file": file, **total, **fit, "tensors": rows})
+    else:
+        _show(rows, total, fit)
+    if faults is not None:
+        report(faults.diagnostics)
+        return 1
+    return 0
+
+
+def _tensors(file: str) -> list[dict[str, Any]]:
+    """What can be said of each tensor."""
+    import numpy as np
+
+    from archdsl.weights.tensors import NUMPY, open_regular, read_header, read_tensor
+
+    rows = []
+    header = read_header(file)
+    with open_regular(file) as opened:
+        for key, entry in header.items():
+            row: dict[str, Any] = {"key": key, "dtype": entry.dtype, "shape": list(entry.shape)}
+            row |= {"elements": 0, "bytes": entry.size, "min": None, "max": None, "not_finite": 0}
+            if entry.dtype in NUMPY:
+                values = read_tensor(opened, entry)
+                finite = values[np.isfinite(values)]
+                row |= {"elements": values.size, "not_finite": values.size - finite.size}
+                if finite.size:
+                    row |= {"min": finite.min().item(), "max": finite.max().item()}
+            rows.append(row)
+    return rows
+
+
+def _show(rows: list[dict[str, Any]], total: dict[str, Any], fit: dict[str, Any]) -> None:
+    cells = [
+        (
+            visible(row["key"]),
+            row["dtype"],
+            shape(row["shape"]) or "scalar",
+            *("" if row[end] is None else f"{row[end]:.4g}" for end in ("min", "max")),
+            f"{row['not_finite']:,}" if row["not_finite"] else "",
+        )
+        for row in rows
+    ]
+    write_table(("key", "type", "shape", ">min", ">max", ">not finite"), cells)
+    lines = [
+        f"{len(rows):,} tensors, {total['elements']:,} numbers, {size(total['bytes'])}",
+        f"{total['not_finite']:,} infinite or not numbers" if total["not_finite"] else "all finite",
+        f"sha256 of the file: {total['sha256']}",
+    ]
+    if fit.get("fits"):
+        lines += [
+            f"fits {visible(fit['architecture'])}",
+            f"sha256 of the weights, as in artefacts: {fit['weights_sha256']}",
+        ]
+    write("\n" + "".join(f"{line}\n" for line in lines))
