@@ -357,21 +357,21 @@ class _Bench:
         """
         self._doing = f"{name} {dtype}"
         self._tell(self._doing)
-        artifact = self._compiled(name, dtype)
+        size = 0
         try:
+            artifact = self._compiled(name, dtype)
+            size = artifact.size
             session = artifact.session()
             outputs = [self._run(session, image)[OUTPUT] for image in self._single(self.images)]
             latency = self._latency(session)
-            features = self._features(name, dtype)
+            values = _Values(np.concatenate(outputs), self._features(name, dtype))
         except (BackendError, ArchError, OSError, MemoryError):
             raise
         except Exception as failure:
-            # A runtime that refuses an artefact is what we look for, however it says so.
-            fault = f"the runtime fails: {type(failure).__name__}: {failure}"[:400]
-            runtime = _runtime(artifact)
-            return _Measured(name, dtype, runtime, artifact.size, None, None, (fault,))
-        values = _Values(np.concatenate(outputs), features)
-        return _Measured(name, dtype, _runtime(artifact), artifact.size, values, latency)
+            # A runtime that refuses its artefact is what we look for, however it says so.
+            fault = f"fails with {type(failure).__name__}: {failure}"[:400]
+            return _Measured(name, dtype, _runtime(name), size, None, None, (fault,))
+        return _Measured(name, dtype, _runtime(name), size, values, latency)
 
     def reference(self, measured: Sequence[_Measured]) -> tuple[_Values, str]:
         """The values to compare with, and whose they are."""
@@ -451,9 +451,9 @@ def _joined(maps: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([found[name] for found in maps]) for name in maps[0]}
 
 
-def _runtime(artifact: Artifact) -> str:
-    """The package that runs an artefact, with its version."""
-    package = artifact.backend.runtime
+def _runtime(name: str) -> str:
+    """The package that runs a backend's artefacts, with its version."""
+    package = backend(name).runtime
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:

@@ -74,7 +74,7 @@ def test_choices_are_those_of_python() -> None:
         (("--calibration", "x.npz"), "--calibration is for --dtype int8"),
         (("--ranges", "mse"), "--ranges is for --dtype int8"),
         (("--dtype", "int8_dynamic", "--calibration", "x.npz"), "is for --dtype int8"),
-        (("--preprocess", "tf"), "--preprocess"),
+        (("--preprocess", "imagenet"), "--preprocess"),
         (("--features", "c2,,c3"), "--features"),
         (("--seed", "-1"), "at least 0"),
         (("--dtype", "int4"), "int4"),

@@ -149,7 +149,13 @@ def pictures(path: str, preprocess: str | None, arch: Arch) -> tuple[Array, Arra
         ArchError: E0804 where they are not the network's images.
         Refusal: a package is missing.
     """
-    raise NotImplementedError
+    from archdsl.quantization.images import read_images
+
+    try:
+        found = read_images(path, arch, preprocess)
+    except ImportError as failure:
+        raise Refusal(str(failure)) from None
+    return found.images, found.labels
 
 
 @click.command("compile")

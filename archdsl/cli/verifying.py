@@ -141,6 +141,8 @@ def verify(
 
 
 def _print(found: Report) -> None:
+    if not found.comparisons:
+        return
     inputs = "images" if found.given else "random images"
     write(
         f"{found.name}: input {shape(found.input)}, {found.images} {inputs}, "
