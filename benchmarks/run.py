@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import artefacts
 import machine
 import report
+import report_artefacts
 import shell
 from measure import summary, worker
 from texts import SPACES
@@ -76,7 +78,9 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "one_text": one_text,
     "stream": stream,
     "shell": cold,
+    "artefacts": artefacts.measure,
 }
+REPORTS = {**report.SECTIONS, "artefacts": report_artefacts.artefacts}
 
 
 def main() -> int:
@@ -91,6 +95,21 @@ def main() -> int:
         default=1,
         help="threads for torch in the first section (1, as archdsl has: no lock-step to disturb)",
     )
+    for name, peer in (("litert", "litert-torch"), ("tensorflow", "TensorFlow")):
+        parser.add_argument(
+            f"--{name}-python",
+            metavar="PATH",
+            default=os.environ.get(f"ARCHDSL_{name.upper()}_PYTHON"),
+            help=f"the interpreter of {peer}'s environment, for the artefacts "
+            f"(default: $ARCHDSL_{name.upper()}_PYTHON)",
+        )
+    parser.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent / ".cache" / "benchmarks",
+        help="where the artefacts' files lie; what the peers made is kept (.cache/benchmarks)",
+    )
     options = parser.parse_args()
 
     results: dict[str, Any] = {"schema_version": 1, "quick": options.quick}
@@ -104,7 +123,7 @@ def main() -> int:
         result["took_seconds"] = time.monotonic() - start
         results[name] = result
         wrong += result["wrong"]
-        print(report.SECTIONS[name](result), flush=True)
+        print(REPORTS[name](result), flush=True)
     for line in wrong:
         print(f"WRONG RESULT: {line}")
     if options.json:
