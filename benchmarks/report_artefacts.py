@@ -64,8 +64,8 @@ def artefacts(result: dict[str, Any]) -> str:
         lines.append(f"- vector instructions: {', '.join(instructions) or 'none that matter here'}")
         if not any("vnni" in name or name in DOT_PRODUCTS for name in instructions):
             lines.append(
-                "- **this processor has no dot products of 8-bit integers** (VNNI and its like): int8 "
-                "gains little over float on it, whoever wrote the file"
+                "- **this processor has no dot products of 8-bit integers** (VNNI and its like): "
+                "int8 gains little over float on it, whoever wrote the file"
             )
     lines += ["", *_emission(result["emission"], targets)]
     for runtime in RUNTIMES:
@@ -89,7 +89,7 @@ def _emission(found: dict[str, Any], targets: Targets) -> list[str]:
         peak = processes[label]["peak_mib"]["median"]
         return _mb(peak - processes[f"floor {floor}"]["peak_mib"]["median"])
 
-    for label, (floor, to) in {own[to]: (to, to) for to in own}.items() | peers.items():
+    for label, (floor, to) in {**{own[to]: (to, to) for to in own}, **peers}.items():
         if label not in processes:
             continue
         process = processes[label]
@@ -113,7 +113,6 @@ def _emission(found: dict[str, Any], targets: Targets) -> list[str]:
                 f"{alone['median'] / proper[to]['seconds']['median']:.0f}",
             ]
         rows.append(cells)
-    rows.sort(key=lambda row: "archdsl" not in row[0])
     for to, limit, megabytes in (("tflite", 0.7, 200.0), ("onnx", 0.9, None)):
         if own[to] not in processes:
             continue
