@@ -44,11 +44,18 @@ from archdsl.lang.spec import KINDS, Attributes, SqueezeExcite, vocabulary
 from archdsl.lang.widths import scaled, squeezed
 from archdsl.library import members, year_of
 from archdsl.passes.fuse import Schedule, schedule
+from archdsl.quantization.presets import PRESETS
 from archdsl.roofline.model import Device
 from archdsl.rounding import make_divisible, same_padding
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/architectures.md", "docs/language.md", "docs/cost.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/architectures.md",
+    "docs/language.md",
+    "docs/cost.md",
+    "docs/weights.md",
+)
 """docs/errors.md is written by tests/test_diagnostics.py."""
 
 EXAMPLE = ROOT / "docs" / "pico.arch"
@@ -327,11 +334,29 @@ _LIMITS = {
 }
 
 
+_FILE_LIMITS = {
+    "MAX_HEADER": "bytes of a file's table of tensors",
+    "MAX_TENSORS": "tensors of a checkpoint, or groups of its HDF5 file",
+    "MAX_PIXELS": "pixels of a photo",
+    "MAX_IMAGE_BYTES": "bytes of a set of images, as float32",
+}
+
+
 def most() -> str:
-    """The limits."""
+    """The limits of texts."""
+    return _limits(_LIMITS)
+
+
+def most_of_files() -> str:
+    """The limits of weight files and images."""
+    return _limits(_FILE_LIMITS)
+
+
+def _limits(table: dict[str, str]) -> str:
     stated = {name for name in vars(limits) if name.startswith("MAX_")}
-    assert stated == set(_LIMITS), stated ^ set(_LIMITS)
-    rows = [(what, _figure(getattr(limits, name))) for name, what in _LIMITS.items()]
+    described = {*_LIMITS, *_FILE_LIMITS}
+    assert stated == described, stated ^ described
+    rows = [(what, _figure(getattr(limits, name))) for name, what in table.items()]
     return _table(("what", "at most"), rows, 1)
 
 
@@ -448,6 +473,23 @@ def json_text() -> str:
     """A small file as JSON."""
     text = "arch net input 224x224x3 stem { conv_k3_s22_o32 } stage c1 { k3_e1_o16_noskip }"
     return f"```arch\n{text}\n```\n\n```json\n{write_json(archdsl.parse(text).spec)}```\n"
+
+
+# ----------------------------------------------------------------------------------- weights.md
+
+
+def presets() -> str:
+    """The preprocessing that can be named."""
+    rows = [
+        (
+            f"`{name}`",
+            preset.resample,
+            f"{preset.crop:g}",
+            *(", ".join(f"{number:.4g}" for number in three) for three in preset[2:]),
+        )
+        for name, preset in PRESETS.items()
+    ]
+    return _table(("name", "resized", "share kept", "mean", "std"), rows)
 
 
 # -------------------------------------------------------------------------------------- cost.md
@@ -725,6 +767,8 @@ PARTS: dict[str, Callable[[], str]] = {
         kinds,
         layers,
         most,
+        most_of_files,
+        presets,
         padding,
         rounding,
         squeeze,

@@ -15,15 +15,18 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import archdsl
 from archdsl import dialects
-from archdsl.files import decode_source, read_source
-from archdsl.lang.codes import CODES, NOTATIONS, Code
+from archdsl.demonstrations import given
+from archdsl.files import read_source
+from archdsl.lang.codes import CODES, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
+from archdsl.weights.importing import import_weights
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -35,17 +38,23 @@ UPDATE = bool(os.environ.get("ARCHDSL_UPDATE_GOLDEN"))
 
 
 def check(
-    source: SourceText, variant: str | None = None, to: str | None = None
+    source: SourceText,
+    variant: str | None = None,
+    to: str | None = None,
+    checkpoint: str | None = None,
+    **options: Any,
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
     try:
         dialect = source.name.rpartition(".")[2]
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
         found = archdsl.check(source, variant=variant)
+        if checkpoint is not None:
+            import_weights(checkpoint, archdsl.parse(source))
         if to in dialects.DIALECTS:
             found += dialects.write(archdsl.parse(source), to).warnings
         elif to is not None:
-            archdsl.compile(archdsl.parse(source), to=to)
+            archdsl.compile(archdsl.parse(source), to=to, **options)
     except ArchError as error:
         return list(error.diagnostics)
     return found
@@ -68,7 +77,12 @@ def check_file(path: Path) -> list[Diagnostic]:
         source = read_source(path)
     except ArchError as error:
         return list(error.diagnostics)
-    options = dict(re.findall(r"--(\w+) (\S+)", source.text.partition("\n")[0]))
+    command = source.text.partition("\n")[0]
+    options: dict[str, Any] = dict(re.findall(r"--(\w+) (\S+)", command))
+    if "features" in options:
+        options["features"] = options["features"].split(",")
+    if imported := re.search(r"weights import (\S+) --for", command):
+        options = {"checkpoint": imported[1]}
     return check(source, **options)
 
 
@@ -108,18 +122,6 @@ def test_all_errors_of_a_file_are_reported_at_once() -> None:
 # ------------------------------------------------------------------------------------------ codes
 
 
-def given(code: Code, text: str, encoding: str = "utf-8") -> list[Diagnostic]:
-    """What one of a code's texts gives; archdsl.lang.codes says how it is asked."""
-    suffix = "json" if code.code in {"E0601", "E0602"} else NOTATIONS.get(code.code, "arch")
-    try:
-        source = decode_source(f"net.{suffix}", text.encode(encoding))
-    except ArchError as error:
-        return list(error.diagnostics)
-    variant = "140" if code.code == "E0502" else None
-    to = {"E0702": "torch", "E0606": "mnasnet", "W0601": "mnasnet"}.get(code.code)
-    return check(source, variant=variant, to=to)
-
-
 def codes_in_the_source() -> set[str]:
     files = [*(ROOT / "archdsl").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]
     text = "".join(path.read_text(encoding="utf-8") for path in files if path.name != "codes.py")
@@ -132,15 +134,14 @@ def test_the_source_uses_the_codes_that_are_explained() -> None:
 
 @pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
 def test_an_example_gives_its_code_and_no_other(code: Code) -> None:
-    encoding = "latin-1" if code.code == "E0106" else "utf-8"
-    found = given(code, code.example, encoding)
+    found = given(code)
     assert {diagnostic.code for diagnostic in found} == {code.code}
     assert all(d.severity == ("warning" if code.code[0] == "W" else "error") for d in found)
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
 def test_a_repaired_example_is_clean(code: Code) -> None:
-    assert given(code, code.repaired) == []
+    assert given(code, repaired=True) == []
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
@@ -178,8 +179,7 @@ def errors_page() -> str:
         ),
     ]
     for code in CODES.values():
-        encoding = "latin-1" if code.code == "E0106" else "utf-8"
-        shown = rendered(given(code, code.example, encoding)).rstrip()
+        shown = rendered(given(code)).rstrip()
         language = "json" if code.code in {"E0601", "E0602", "E0607"} else "text"
         parts += [
             f"## {code.code}",

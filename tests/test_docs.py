@@ -19,7 +19,7 @@ from archdsl.lang import printer
 ROOT = Path(__file__).parent.parent
 LINKED = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
-    *("docs/architectures.md", "docs/language.md", "docs/cost.md"),
+    *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
 )
 
 

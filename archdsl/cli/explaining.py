@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from archdsl.cli.options import Status, as_json
 from archdsl.cli.output import Refusal, colored, paint, visible, write, write_json
 from archdsl.cli.table import columns_wide
-from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, render
+from archdsl.lang.diagnostics import Diagnostic, did_you_mean, render
 
 if TYPE_CHECKING:
     from archdsl.lang.codes import Code
@@ -86,29 +86,12 @@ def _explanation(code: Code) -> str:
 
 
 def _given(code: Code) -> list[Diagnostic]:
-    """What the code's example gives, of this code; archdsl.lang.codes says how."""
+    """What the code's example gives, of this code."""
     from archdsl.backend import BackendError
-    from archdsl.backend import compile as emit
-    from archdsl.compiler import parse
-    from archdsl.files import decode_source
-    from archdsl.lang.dialects.json import read_json
-    from archdsl.lang.source import SourceText
-    from archdsl.proofs import check
+    from archdsl.demonstrations import given
 
-    source = SourceText("example.arch", code.example)
     try:
-        match code.code:
-            case "E0106":
-                decode_source(source.name, code.example.encode("latin-1"))
-            case "E0502":
-                parse(source, variant="140")
-            case "E0601" | "E0602":
-                read_json(SourceText("example.json", code.example))
-            case "E0702":
-                emit(parse(source), to="torch")
-        found = check(source)
-    except ArchError as failure:
-        found = list(failure.diagnostics)
+        found = given(code)
     except BackendError:
         found = []
     return [diagnostic for diagnostic in found if diagnostic.code == code.code]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -162,7 +163,7 @@ def inspect(file: str, arch_file: str | None, overrides: Overrides, json: bool) 
     if arch_file is None and any(value is not None for value in overrides.values()):
         raise click.UsageError("options that change a network need --for FILE")
     arch = None if arch_file is None else load(arch_file, overrides)
-    rows = _tensors(file)
+    rows = _tensors(file, [] if arch is None else list(arch.graph().state()))
     with open(file, "rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     total = {
@@ -190,16 +191,18 @@ def inspect(file: str, arch_file: str | None, overrides: Overrides, json: bool) 
     return 0
 
 
-def _tensors(file: str) -> list[dict[str, Any]]:
-    """What can be said of each tensor."""
+def _tensors(file: str, order: list[str]) -> list[dict[str, Any]]:
+    """What can be said of each tensor: first those of an order, then the others by name."""
     import numpy as np
 
     from archdsl.weights.tensors import NUMPY, open_regular, read_header, read_tensor
 
     rows = []
     header = read_header(file)
+    strays = sorted(header.keys() - set(order), key=_natural)
     with open_regular(file) as opened:
-        for key, entry in header.items():
+        for key in (*(key for key in order if key in header), *strays):
+            entry = header[key]
             row: dict[str, Any] = {"key": key, "dtype": entry.dtype, "shape": list(entry.shape)}
             row |= {"elements": 0, "bytes": entry.size, "min": None, "max": None, "not_finite": 0}
             if entry.dtype in NUMPY:
@@ -210,6 +213,14 @@ def _tensors(file: str) -> list[dict[str, Any]]:
                     row |= {"min": finite.min().item(), "max": finite.max().item()}
             rows.append(row)
     return rows
+
+
+def _natural(key: str) -> list[tuple[int, str]]:
+    """Sorts `c10` behind `c9`."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in _PARTS.split(key)]
+
+
+_PARTS = re.compile("([0-9]{1,9})")
 
 
 def _show(rows: list[dict[str, Any]], total: dict[str, Any], fit: dict[str, Any]) -> None:

@@ -1,9 +1,12 @@
 """What every error and warning code means, as `archdsl explain` and docs/errors.md show it.
 
 Each code has a smallest text that gives it and the same text mended; a test proves both. The
-texts are `.arch` files, but those of E0601 and E0602 are JSON, those of E0603 to E0605 and E0607
-are read as `NOTATIONS` says, E0106 is given by its text saved as Latin-1, E0502 by asking for
-`--variant 140`, E0606 and W0601 by converting to MnasNet's list, and E0702 by compiling to PyTorch.
+texts are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at fault, so
+`archdsl.demonstrations` asks: E0106 is given by its text saved as Latin-1, E0502 by `--variant
+140`, E0503 by `--features c5`, E0606 and W0601 by converting to MnasNet's list, E0702 by compiling
+to PyTorch. Those of E08 are compiled with a file: `w.safetensors` holds the initial weights of the
+mended text (for E0802 cut by a byte, for E0803 with a NaN, for E0805 under the names of a
+checkpoint, to be imported), and `x.npz` eight images of the mended text's size.
 """
 
 from __future__ import annotations
@@ -22,13 +25,22 @@ class Code:
     repaired: str
 
 
-NOTATIONS = {"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"}
+NOTATIONS = {
+    **{"E0601": "json", "E0602": "json"},
+    **{"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"},
+}
 """What the examples of these codes are written in."""
 
 
 def _codes(*codes: Code) -> dict[str, Code]:
     return {code.code: code for code in codes}
 
+
+_WEIGHTED = """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o32 }
+"""
 
 CODES: dict[str, Code] = _codes(
     # ------------------------------------------------------------------------- E01: the text
@@ -730,6 +742,24 @@ variant 075 { width=0.75 }
 variant 140 { width=1.4 }
 """,
     ),
+    Code(
+        "E0503",
+        "no such stage to take feature maps from",
+        "`--features c3,c4,c5` makes the feature maps of these stages outputs of the artefact, "
+        "under the names of the stages, as detectors need them. The example gives this error with "
+        "`--features c5`.",
+        """\
+arch net
+input 32x32x3
+stage c4 { k3_s22_o16 }
+""",
+        """\
+arch net
+input 32x32x3
+stage c4 { k3_s22_o16 }
+stage c5 { k3_s22_o24 }
+""",
+    ),
     # ------------------------------------------------------------------------------- E06: JSON
     Code(
         "E0601",
@@ -857,6 +887,83 @@ stage pop { k3_s22_o16 }
 arch net
 input 224x224x3
 stage c1 { k3_s22_o16 }
+""",
+    ),
+    # ---------------------------------------------------------------------------- E08: weights
+    Code(
+        "E0801",
+        "weights that are not this network's",
+        "A set of weights has the keys of the emitted PyTorch module, with the shapes that the "
+        "network gives them, and floating numbers; all are compared before anything is read. "
+        "Counters of batches may be missing. In the example the weights are those of the repaired "
+        "network. Checkpoints of other libraries are read by `archdsl weights import`.",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0802",
+        "not a weight file, or a part of one",
+        "Weights are safetensors. A file is used only if its table of tensors, their places and "
+        "its size agree: a copy that stopped half-way does not. Of checkpoints to import, files "
+        "that reach beyond themselves are refused too: pickles that call functions, links and "
+        "data in other files, archives that unpack to far more. In the example the file lacks its "
+        "last byte.",
+        _WEIGHTED,
+        _WEIGHTED,
+    ),
+    Code(
+        "E0803",
+        "weights that are not finite",
+        "A weight that is infinite or not a number, or a variance below zero, makes every output "
+        "of the network meaningless, and integers cannot stand for it. In the example the first "
+        "weight is not a number.",
+        _WEIGHTED,
+        _WEIGHTED,
+    ),
+    Code(
+        "E0804",
+        "images that the network does not take",
+        "Images to calibrate or to judge with are a `.npz` file with an array `images`, floating "
+        "and of shape (count, height, width, channels), or photos and pixels of uint8, for which "
+        "`--preprocess` names how the network was trained to see them. In the example the images "
+        "have 32x32 pixels.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o32 }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o32 }
+""",
+    ),
+    Code(
+        "E0805",
+        "a checkpoint of another network",
+        "An imported checkpoint has other names, so its layers are told by kind, shape and order. "
+        "The table shows the first that differs. A checkpoint whose names do not tell the order "
+        "of equal layers is refused too, since a guess could pass and compute nonsense. In the "
+        "example the checkpoint is the repaired network's.",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+stage c1 { sep_k3_o32 }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+stage c1 { sep_k5_o32 }
 """,
     ),
     # ------------------------------------------------------------------------------- warnings

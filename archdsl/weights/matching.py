@@ -37,12 +37,18 @@ def matched(
 ) -> dict[str, Layer]:
     """The layer of a checkpoint for each of ours, by our name.
 
-    `in_order` says that the checkpoint lists its layers as its network was built.
+    A checkpoint with our own names needs no order. `in_order` says that it lists its layers as its
+    network was built.
 
     Raises:
         ArchError: E0805 where the layers are others, or come in another order, or where it cannot
             be known which of two equal ones comes first.
     """
+    by_name = {layer.name: layer for layer in theirs}
+    if {name: layer.signature for name, layer in by_name.items()} == {
+        mine.name: mine.signature for mine in ours
+    }:
+        return by_name
     order = ranks((layer.path for layer in theirs), in_order)
     sides = Sides(title, sorted(theirs, key=lambda layer: order[layer.path]), ours, order)
     places: dict[Signature, list[int]] = defaultdict(list)

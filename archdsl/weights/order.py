@@ -36,6 +36,12 @@ _SIBLINGS = tuple(
         "_expand_conv _bn0 _depthwise_conv _bn1 _se_reduce _se_expand _project_conv _bn2",
         # ours
         "stem stages head",
+        "expand depthwise se project",
+        "start expand middle project layer_scale",
+        "depthwise pointwise",
+        "norm query key_reduce key value_reduce value output layer_scale",
+        "reduce expand",
+        "conv norm",
     )
 )
 

@@ -53,7 +53,7 @@ class Stream:
         self._bits = np.random.PCG64(int.from_bytes(digest, "big"))
 
     def uniform(self, count: int, low: float, high: float) -> Floats:
-        """`count` float32 values, uniform in [low, high)."""
+        """`count` float32 values, uniform from low to high, which rounding may reach."""
         unit = self._integers(count).astype(np.float32) * np.float32(2**-24)
         return np.float32(low) + unit * np.float32(high - low)
 

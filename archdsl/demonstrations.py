@@ -1,0 +1,144 @@
+"""What the examples of the codes give: `archdsl explain` and docs/errors.md show it.
+
+How each example is asked stands in `archdsl.lang.codes`, in words.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archdsl.backend import compile as emit
+from archdsl.compiler import Arch, parse
+from archdsl.dialects import read, write
+from archdsl.files import decode_source
+from archdsl.lang.codes import NOTATIONS, Code
+from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.source import SourceText
+from archdsl.proofs import check
+
+if TYPE_CHECKING:
+    from archdsl.ir.execute import Array
+
+
+def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
+    """All that is said of a code's example, or of the repaired one.
+
+    Raises:
+        BackendError: the example needs a backend that is not installed.
+    """
+    text = code.repaired if repaired else code.example
+    encoding = "latin-1" if code.code == "E0106" and not repaired else "utf-8"
+    notation = NOTATIONS.get(code.code, "arch")
+    try:
+        source = decode_source(f"net.{notation}", text.encode(encoding))
+        source = read(source, notation)
+        found = check(source, variant="140" if code.code == "E0502" else None)
+        if code.code in _CONVERTED:
+            found += write(parse(source), "mnasnet").warnings
+        elif code.code in _ASKED and not found:
+            _ask(code, source, repaired)
+    except ArchError as error:
+        return list(error.diagnostics)
+    return found
+
+
+_CONVERTED = {"E0606", "W0601"}
+
+
+def _ask(code: Code, source: SourceText, repaired: bool) -> None:
+    """Do with the example's network what its code is about.
+
+    Raises:
+        ArchError: what is said of it, with files by their names alone.
+    """
+    arch = parse(source)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _ASKED[code.code](arch, parse(code.repaired), repaired, Path(folder))
+        except ArchError as error:
+            prefix = os.path.join(folder, "")
+            raise ArchError(
+                replace(one, message=one.message.replace(prefix, "")) for one in error.diagnostics
+            ) from None
+
+
+Asked = Callable[[Arch, Arch, bool, Path], object]
+"""Takes the network, the repaired one, whether both are the same, and a folder for files."""
+
+
+def _features(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    return emit(arch, "torch", features=["c5"])
+
+
+def _module(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    return emit(arch, "torch")
+
+
+def _other_weights(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    return _loaded(arch, _drawn(mended), folder)
+
+
+def _cut_weights(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    return _loaded(arch, _drawn(mended), folder, cut=not repaired)
+
+
+def _diverged_weights(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    weights = _drawn(mended)
+    if not repaired:
+        next(iter(weights.values())).flat[0] = float("nan")
+    return _loaded(arch, weights, folder)
+
+
+def _images(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    import numpy as np
+
+    from archdsl.quantization.images import read_images
+
+    np.savez(folder / "x.npz", images=np.zeros((8, *mended.input), np.float32))
+    return read_images(folder / "x.npz", arch)
+
+
+def _checkpoint(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    from archdsl.weights.importing import import_weights
+    from archdsl.weights.store import save_weights
+
+    weights = _drawn(mended)
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in weights))
+    named = {
+        f"{layers.index(key.rpartition('.')[0])}.{key.rpartition('.')[2]}": value
+        for key, value in weights.items()
+    }
+    save_weights(folder / "w.safetensors", named)
+    return import_weights(folder / "w.safetensors", arch)
+
+
+def _drawn(arch: Arch) -> dict[str, Array]:
+    from archdsl.weights.initial import initialize
+
+    return initialize(arch.graph())
+
+
+def _loaded(arch: Arch, weights: dict[str, Array], folder: Path, cut: bool = False) -> object:
+    from archdsl.weights.store import load_weights
+    from archdsl.weights.tensors import to_safetensors
+
+    data = to_safetensors(weights)
+    path = folder / "w.safetensors"
+    path.write_bytes(data[:-1] if cut else data)
+    return load_weights(path, arch.graph())
+
+
+_ASKED: dict[str, Asked] = {
+    "E0503": _features,
+    "E0702": _module,
+    "E0801": _other_weights,
+    "E0802": _cut_weights,
+    "E0803": _diverged_weights,
+    "E0804": _images,
+    "E0805": _checkpoint,
+}
