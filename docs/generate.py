@@ -55,6 +55,7 @@ DOCUMENTS = (
     "docs/language.md",
     "docs/cost.md",
     "docs/weights.md",
+    "docs/dialects.md",
 )
 """docs/errors.md is written by tests/test_diagnostics.py."""
 

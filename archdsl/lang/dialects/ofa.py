@@ -285,14 +285,14 @@ class _Config:
         layer = self.layer(value, ("IdentityLayer",), _BASIC, ())
         self.plain(layer, use_bn=False, act_func=None, dropout_rate=0)
         for name in ("in_channels", "out_channels"):
-            if name in layer and layer[name].data not in (channels, [channels]):
+            if name in layer and _sole(layer[name]) != channels:
                 what = f"`{name}` is not the width of the block, {channels}"
                 self.reading.error("E0203", what, layer[name].span)
         return True
 
     def expand(self, layer: dict[str, Value], before: int, fields: dict[str, Placed]) -> None:
         """The expanded width, by ratio where our rounding gives the same, and the squeezing."""
-        reading, ratio, at = self.reading, 6.0, layer["in_channels"].span
+        reading, ratio, at = self.reading, 6.0, next(iter(layer.values())).span
         if "expand_ratio" in layer:
             at = layer["expand_ratio"].span
             given = reading.number(
@@ -350,6 +350,12 @@ class _Config:
                 stages.append([])
             stages[-1].append(block)
         return [{"blocks": tuple(stage)} for stage in stages]
+
+
+def _sole(value: Value) -> object:
+    """A value, or the one value of a list: ProxylessNAS writes the widths of a shortcut so."""
+    several = value.data if isinstance(value.data, tuple) else (value,)
+    return several[0].data if len(several) == 1 else None
 
 
 def _named(value: Value) -> str | None:

@@ -103,7 +103,7 @@ class _Network:
                 "width": settings.channel_multiplier,
                 "se": {
                     "base": "expanded" if settings.se_from_exp else "input",
-                    "round": 1 if settings.rd_round_fn == "round" else 8,
+                    "round": settings.squeeze_divisor,
                     "gate": settings.gate,
                 },
                 "layer_scale": settings.layer_scale or 0.0,

@@ -100,6 +100,12 @@ class Block:
                     return "expansion", ratio
         if len(inputs) > 1:
             return None
+        if kind != "uib" and widths[0] == inputs[0]:
+            span = self.words.at("e")
+            what = f"{quoted(span.text)}: an expansion of {widths[0]} channels to as many"
+            hint = "with this rounding, no ratio near 1 keeps the expansion convolution"
+            self.reading.refuse(what, span, hint)
+            return None
         return "expanded", Width(widths[0], "!")
 
     def hidden(self, channels: int) -> int:
@@ -137,10 +143,10 @@ class Block:
                 self.reading.error("E0207", message, span)
                 return None
         base = [self.hidden(c) if attributes.se.base == "expanded" else c for c in inputs]
-        exact = targets[0] / base[0]
-        nearby = (targets[0] + 0.25) / base[0]
-        tried = [float(ratio), exact, *(float(f"{nearby:.{digits}g}") for digits in (2, 3, 5))]
-        for one in (*tried, nearby):
+        # A width that is cut to a whole number is aimed at from above.
+        shares = (targets[0] / base[0], (targets[0] + 0.25) / base[0])
+        tried = [float(f"{share:.{digits}g}") for digits in (2, 3, 4, 6, 17) for share in shares]
+        for one in (float(ratio), *tried):
             ours = [squeezed(one, c, self.hidden(c), attributes) for c in inputs]
             if ours == targets and 0 < one <= 1:
                 return one, span

@@ -106,6 +106,12 @@ class Settings:
     drop_path_rate: float = 0.0
     given: dict[str, Value] = field(default_factory=dict)
 
+    @property
+    def squeeze_divisor(self) -> int:
+        """What squeezed widths are a multiple of."""
+        divisors = {"round": 1, "round_channels": 8, "round_chs_fn": self.channel_divisor}
+        return divisors[self.rd_round_fn]
+
 
 def read_settings(reading: Reading, value: Value) -> tuple[Value | None, Settings]:
     """The `arch_def` of an object of keywords, and the others."""

@@ -18,7 +18,6 @@ from archdsl.rounding import make_divisible
 _NAMES = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 _GATES = {ours: theirs for theirs, ours in GATES.items()}
 _FLAGS = {act: word for word, act in ACTS.items()}
-_SE_ROUNDS = {1: "round", 8: "round_channels"}
 
 
 def write_timm(spec: ArchSpec, origins: Origins | None = None) -> Written:
@@ -127,7 +126,9 @@ class _Writer:
         self.act = item.act(self.attributes)
         if self.act not in _NAMES:
             self.writing.refuse(f"timm has no `act_layer` for {self.act}", item, "act")
-        fixed = not item.plain or (self.exact and item.out_channels % self.divisor != 0)
+        exact = getattr(block, "out_channels", None)
+        marked = exact is not None and exact.mark == "!"
+        fixed = marked or not item.plain or (self.exact and item.out_channels % self.divisor != 0)
         size = item.out_channels if fixed or self.exact else item.written
         kernel: int = block.kernel  # type: ignore[attr-defined]
         return {"stem_size": size, "stem_kernel_size": kernel, "fix_stem": fixed}
@@ -187,13 +188,11 @@ class _Writer:
         rule = self.attributes.se
         for act in {rule.act} - set(_NAMES):
             self.writing.refuse_statement(f"timm has no activation {act}", "se")
-        if rule.round not in _SE_ROUNDS:
-            what = f"timm rounds squeezed widths to 1 or 8, and not to {rule.round}"
-            self.writing.refuse_statement(what, "se")
         layer = {
             "gate_layer": _GATES[rule.gate],
             "force_act_layer": _NAMES.get(rule.act),
-            "rd_round_fn": _SE_ROUNDS.get(rule.round),
+            # Rounded to one, timm has ratios for the multiples of any other number too.
+            "rd_round_fn": "round_channels" if rule.round == 8 else "round",
         }
         return {"se_layer": layer, "se_from_exp": rule.base == "expanded"}
 
@@ -320,13 +319,13 @@ class _Strings:
         hidden = [
             make_divisible(channels * ratio) if ratio != 1 else channels for channels in inputs
         ]
-        base = hidden[0] if of_hidden else inputs[0]
-        tried = [self.block.se, targets[0] / base]
-        tried += [float(f"{targets[0] / base:.{digits}g}") for digits in (2, 3, 4, 6)]
+        base = hidden[0] if of_hidden else hidden[0] / ratio
+        tried = [self.block.se]
+        tried += [float(f"{targets[0] / base:.{digits}g}") for digits in (2, 3, 4, 6, 17)]
         for share in tried:
             scale = share if of_hidden else share / ratio
             theirs = [width * scale for width in hidden]
-            rounded = [round(w) if rule.round == 1 else make_divisible(w) for w in theirs]
+            rounded = [make_divisible(w) if rule.round == 8 else round(w) for w in theirs]
             if rounded == targets and share <= 1:
                 return float(share)
         if len(inputs) == 1:
