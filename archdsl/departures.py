@@ -60,7 +60,10 @@ class Trace:
         return max(self.layers, key=lambda layer: _rank(layer.difference), default=None)
 
     def diagnostic(self) -> Diagnostic | None:
-        """The first departure, with the block that it came from."""
+        """The first departure, with the block that it came from.
+
+        It has no code: the backend is at fault, and not the text.
+        """
         if self.first is None:
             return None
         node = self.first.node
@@ -69,12 +72,8 @@ class Trace:
             message = f"{self.backend}: {what} has another shape, or values that are not finite"
         else:
             message = f"{self.backend}: {what} departs by {self.first.difference:.1e}"
-        block = f" of the block `{node.origin.path}`" if node.origin else ""
-        help = (
-            f"the first operator{block} that differs by more than {self.limit:.0e} of its largest "
-            "value from the reference; those before it agree"
-        )
-        return Diagnostic("E0703", message, node.origin.span if node.origin else None, help)
+        help = f"the first operator that differs by more than {self.limit:.0e} of its largest value"
+        return Diagnostic("", message, node.origin.span if node.origin else None, help)
 
     def summary(self) -> dict[str, Any]:
         """The first departure as `--json` prints it."""

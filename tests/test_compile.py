@@ -273,6 +273,53 @@ def test_a_missing_package_names_its_install_line(
     assert not made(tmp_path)
 
 
+# -- int8
+
+
+def _images(count: int = 6, side: int = 32) -> None:
+    images = np.random.default_rng(0).normal(size=(count, side, side, 3))
+    np.savez("x.npz", images=images.astype(np.float32))
+
+
+@pytest.mark.parametrize("to", ["onnx", "tflite"])
+def test_int8_is_calibrated(run: Run, to: str) -> None:
+    pytest.importorskip("onnxruntime")
+    _images()
+    found = {}
+    for ranges in (None, *METHODS):
+        asked = ["--ranges", ranges] if ranges else []
+        words = ("--dtype", "int8", "--calibration", "x.npz", "-o", f"{ranges}.{to}")
+        result = run("compile", "net.arch", "--to", to, *words, *asked)
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.stderr
+        found[ranges] = Path(f"{ranges}.{to}").read_bytes()
+    assert found[None] == found["minmax"]
+    assert len(set(found.values())) == len(METHODS)
+
+
+def test_images_that_do_not_fit(run: Run, tmp_path: Path) -> None:
+    words = ("--to", "tflite", "--dtype", "int8", "--calibration")
+    for count, side in ((6, 31), (0, 32)):
+        _images(count, side)
+        result = run("compile", "net.arch", *words, "x.npz")
+        assert (result.exit_code, "error[E0804]" in result.stderr) == (1, True)
+    result = run("compile", "net.arch", *words, "nowhere.npz")
+    assert (result.exit_code, "nowhere.npz: No such file" in result.stderr) == (2, True)
+    Path("photos").mkdir()
+    result = run("compile", "net.arch", *words, "photos")
+    assert (result.exit_code, "name the preprocessing" in result.stderr) == (1, True)
+    assert made(tmp_path) == {"x.npz", "photos"}
+
+
+def test_calibration_needs_onnxruntime(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _images()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    words = ("--dtype", "int8", "--calibration", "x.npz")
+    result = run("compile", "net.arch", "--to", "tflite", *words)
+    assert result.exit_code == 2
+    assert 'pip install "archdsl[onnx]"' in result.stderr
+
+
 # -- progress
 
 

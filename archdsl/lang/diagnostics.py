@@ -24,7 +24,8 @@ _WINDOW = 96
 class Diagnostic:
     """One thing that is wrong, or doubtful, in a source text.
 
-    `code` starts with E (error) or W (warning) and is explained by `archdsl explain CODE`.
+    `code` starts with E (error) or W (warning) and is explained by `archdsl explain CODE`; it is
+    empty where a place is shown that is not at fault itself.
     `span` is None where no place in a text is to blame.
     """
 
@@ -113,7 +114,8 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
     """The diagnostic as text: headline, place, source line with carets, help."""
     paint = _paint if color else _plain
     tone = "1;31" if diagnostic.severity == "error" else "1;33"
-    head = paint(f"{diagnostic.severity}[{diagnostic.code}]", tone)
+    code = f"[{diagnostic.code}]" if diagnostic.code else ""
+    head = paint(f"{diagnostic.severity}{code}", tone)
     lines = [head + paint(f": {_clean(diagnostic.message)}", "1")]
     gutter = " "
     if diagnostic.span is not None:
