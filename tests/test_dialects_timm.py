@@ -457,7 +457,13 @@ def test_random_definitions(part: int, timm: ModuleType) -> None:
             continue
         assert arch.cost().params == parameters(theirs), (seed, keywords)
         compare(keywords, arch, theirs, 33)
-        again = archdsl.parse(dialects.read_timm(dialects.write(arch, "timm").text))
+        try:
+            text = dialects.write(arch, "timm").text
+        except ArchError as error:
+            # Squeezed to more than what comes in: a ratio above 1, which is not read either.
+            assert "no ratio squeezes" in str(error), (seed, keywords)
+            continue
+        again = archdsl.parse(dialects.read_timm(text))
         assert again.cost().params == arch.cost().params
         assert again.cost().macs == arch.cost().macs
         assert operators(again) == operators(arch), (seed, keywords)
