@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archdsl.passes.cost import Cost
     from archdsl.proofs import check
     from archdsl.roofline.model import Device
+    from archdsl.roofline.profiles import load_device, load_devices
     from archdsl.verification import verify
 
 __version__ = "0.1.0"
@@ -37,6 +38,8 @@ __all__ = [
     "compile",
     "json_schema",
     "load",
+    "load_device",
+    "load_devices",
     "parse",
     "verify",
 ]
@@ -53,6 +56,7 @@ _HOMES = {
     "archdsl.library": ("load",),
     "archdsl.passes.cost": ("Cost",),
     "archdsl.roofline.model": ("Device",),
+    "archdsl.roofline.profiles": ("load_device", "load_devices"),
     "archdsl.verification": ("verify",),
 }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
@@ -34,12 +34,14 @@ from archdsl.passes.cost import (
     Cost,
     Dtype,
     FragmentCost,
+    Latency,
     Totals,
+    Work,
     add_totals,
     fragment_cost,
     network_cost,
 )
-from archdsl.roofline.model import Device, with_latency
+from archdsl.roofline.model import Device, common_dtype, with_latency
 
 if TYPE_CHECKING:
     from archdsl.ir.graph import Graph
@@ -277,21 +279,34 @@ class Arch:
             for path, unit in item.units():
                 yield Origin(path, item.run.block, span), unit
 
+    @cached_property
+    def work(self) -> Work:
+        """What the network computes and moves, layer by layer; made when first asked for."""
+        return Work.of(_Layers(self.placed))
+
     def cost(
-        self, *, dtype: Dtype = "float32", batch: int = 1, devices: Iterable[Device] = ()
+        self, *, dtype: Dtype | None = None, batch: int = 1, devices: Iterable[Device] = ()
     ) -> Cost:
         """Parameters, MACs, bytes and, for each device given, latency.
 
+        Without a dtype it is the devices' one, or float32 where they have none or differ.
+
         Raises:
-            ValueError: an unknown dtype, or a batch below 1.
+            ValueError: an unknown dtype, one that a device's profile is not for, or a batch
+                below 1.
         """
+        devices = tuple(devices)
+        dtype = common_dtype(devices, dtype)
         placed = _Layers(self.placed)
         width = self.attributes.width
         cost = network_cost(
             self.name, self.input, self.classes, self.total, placed, dtype, batch, width
         )
-        devices = tuple(devices)
-        return with_latency(cost, devices) if devices else cost
+        return with_latency(cost, devices, self.work) if devices else cost
+
+    def latency(self, device: Device, batch: int = 1) -> Latency:
+        """The estimated time on a device: some microseconds' work once it was asked for before."""
+        return device.estimate(self.work, batch=batch)
 
     def graph(self) -> Graph:
         """The operator graph, verified."""

@@ -20,6 +20,7 @@ from archdsl.lang.codes import NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
 from archdsl.proofs import check
+from archdsl.roofline.profiles import read_profiles
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
@@ -36,6 +37,9 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
     notation = NOTATIONS.get(code.code, "arch")
     try:
         source = decode_source(f"net.{notation}", text.encode(encoding))
+        if notation == "toml":
+            read_profiles(source)
+            return []
         source = read(source, notation)
         found = check(source, variant="140" if code.code == "E0502" else None)
         if code.code in _CONVERTED:

@@ -21,6 +21,9 @@ MAX_WORD = 1 << 10
 MAX_NESTING = 32
 """Arrays and objects inside each other, in the notations of other libraries."""
 
+MAX_PROFILES_TEXT = 1 << 18
+"""Characters of a file of device profiles."""
+
 MAX_ERRORS = 100
 """Errors of a text that are shown: with more it is something else than a text with slips."""
 

@@ -45,6 +45,7 @@ from archdsl.lang.widths import scaled, squeezed
 from archdsl.library import members, year_of
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.quantization.presets import PRESETS
+from archdsl.roofline import profiles
 from archdsl.roofline.model import Device
 from archdsl.rounding import make_divisible, same_padding
 
@@ -160,12 +161,16 @@ def run(command: str, folder: str) -> str:
     return done.stdout
 
 
-SCHEMA = ROOT / "docs" / "arch.schema.json"
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/arch.schema.json": archdsl.json_schema,
+    "docs/device.schema.json": profiles.json_schema,
+}
+"""The published JSON Schemas, and what makes them."""
 
 
-def json_schema() -> str:
-    """The published JSON Schema."""
-    return json.dumps(archdsl.json_schema(), indent=2) + "\n"
+def json_schema(name: str) -> str:
+    """A published JSON Schema."""
+    return json.dumps(SCHEMAS[name](), indent=2) + "\n"
 
 
 def main() -> None:
@@ -177,7 +182,8 @@ def main() -> None:
         if new != old:
             path.write_text(new, encoding="utf-8")
             print(f"wrote {name}", file=sys.stderr)
-    SCHEMA.write_text(json_schema(), encoding="utf-8")
+    for name in SCHEMAS:
+        (ROOT / name).write_text(json_schema(name), encoding="utf-8")
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -331,6 +337,7 @@ _LIMITS = {
     "MAX_SCALE": "`width` and `depth`",
     "MAX_NESTING": "arrays and objects inside each other, in another library's notation",
     "MAX_ERRORS": "errors that are reported of one text",
+    "MAX_PROFILES_TEXT": "characters of a file of device profiles",
     "MAX_SKIPPED": "words of a text that are skipped, for they fit nowhere",
 }
 
@@ -661,9 +668,9 @@ def roofline() -> str:
     cost = archdsl.block(text).cost(shape, dtype="int8")
     rows = []
     total = 0.0
-    for layer in cost.layers:
+    for layer, time in zip(cost.layers, DEVICE.layer_times(cost.work, dtype="int8"), strict=True):
         moved = layer.weight_bytes + layer.activation_bytes
-        seconds, bound = DEVICE.layer_time(layer)
+        seconds, bound = time.seconds, time.bound
         compute, memory = layer.macs / DEVICE.peak_macs, moved / DEVICE.bandwidth
         assert seconds == max(compute, memory)
         total += seconds
@@ -673,7 +680,7 @@ def roofline() -> str:
                 f"{layer.macs:,}",
                 f"{moved:,}",
                 f"{layer.macs / moved:.2f}",
-                *(f"{time * 1e6:.2f}" for time in (compute, memory, seconds)),
+                *(f"{part * 1e6:.2f}" for part in (compute, memory, seconds)),
                 bound,
             )
         )

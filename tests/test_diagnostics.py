@@ -26,12 +26,13 @@ from archdsl.files import read_source
 from archdsl.lang.codes import CODES, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
+from archdsl.roofline.profiles import read_profiles
 from archdsl.weights.importing import import_weights
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden" / "diagnostics"
-ENDINGS = {f".{dialect}" for dialect in dialects.DIALECTS}
+ENDINGS = {".toml", *(f".{dialect}" for dialect in dialects.DIALECTS)}
 FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in ENDINGS)
 ERRORS_PAGE = ROOT / "docs" / "errors.md"
 UPDATE = bool(os.environ.get("ARCHDSL_UPDATE_GOLDEN"))
@@ -46,6 +47,9 @@ def check(
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
     try:
+        if source.name.endswith(".toml"):
+            read_profiles(source)
+            return []
         dialect = source.name.rpartition(".")[2]
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
         found = archdsl.check(source, variant=variant)
@@ -181,6 +185,7 @@ def errors_page() -> str:
     for code in CODES.values():
         shown = rendered(given(code)).rstrip()
         language = "json" if code.code in {"E0601", "E0602", "E0607"} else "text"
+        language = "toml" if code.code.startswith("E09") else language
         parts += [
             f"## {code.code}",
             f"**{code.title[0].upper()}{code.title[1:]}.** {code.explanation}",

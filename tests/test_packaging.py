@@ -59,7 +59,7 @@ def test_wheel_holds_every_file_and_no_other(wheel: zipfile.ZipFile) -> None:
     assert names == installed_names()
 
 
-@pytest.mark.parametrize("suffix", [".lark", ".arch", ".j2", "py.typed"])
+@pytest.mark.parametrize("suffix", [".lark", ".arch", ".j2", ".toml", "py.typed"])
 def test_wheel_holds_data(wheel: zipfile.ZipFile, suffix: str) -> None:
     """The comparison above cannot pass for want of files to compare."""
     wanted = {name for name in installed_names() if name.endswith(suffix)}

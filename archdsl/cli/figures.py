@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from archdsl.cli.layers import BYTES_NOTE
-from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable, within
-from archdsl.cli.output import shape, size, visible, write, write_json
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    as_json,
+    device_option,
+    devices,
+    file_argument,
+    load,
+    overridable,
+    within,
+)
+from archdsl.cli.output import Refusal, shape, size, visible, write, write_json
 from archdsl.cli.table import Row, write_table
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
     from archdsl.library import Member
-    from archdsl.passes.cost import Cost, Dtype
+    from archdsl.passes.cost import Cost, Dtype, Latency
     from archdsl.roofline.model import Device
 
 # Outside of this no latency fits a number.
@@ -27,9 +38,7 @@ _rate = within(1e-6, 1e12)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int8"]),
-    default="float32",
-    show_default=True,
-    help="Type of weights and activations.",
+    help="Type of weights and activations: the device's, or float32.",
 )
 @click.option(
     "--batch",
@@ -40,6 +49,7 @@ _rate = within(1e-6, 1e12)
     metavar="N",
     help="Images at once.",
 )
+@device_option
 @click.option(
     "--peak",
     type=float,
@@ -58,30 +68,36 @@ _rate = within(1e-6, 1e12)
 def cost(
     file: str,
     overrides: Overrides,
-    dtype: str,
+    dtype: str | None,
     batch: int,
+    device: tuple[str, ...],
     peak: float | None,
     bandwidth: float | None,
     json: bool,
 ) -> Status:
     """Count parameters, MACs, bytes and peak memory.
 
-    With --peak and --bandwidth also the latency, by the roofline of arXiv:2404.10518: a layer
-    takes MACs / peak or bytes / bandwidth, whichever is larger.
+    With a device also the latency, by the roofline of arXiv:2404.10518: a layer takes MACs / peak
+    or bytes / bandwidth, whichever is larger. A device is a profile that `archdsl devices` lists,
+    a file of your own, or --peak and --bandwidth.
 
     \b
     Examples:
       archdsl cost mnv2_140 --dtype int8
+      archdsl cost mnv4_conv_m --device pixel6-cpu-int8 --device rpi5
       archdsl cost mnv4_conv_m --peak 50 --bandwidth 10
     """
-    device = _device(peak, bandwidth)
-    devices = [device] if device else []
+    custom = _device(peak, bandwidth)
+    asked = [*([custom] if custom else []), *devices(device)]
     arch = load(file, overrides)
-    counted = arch.cost(dtype=cast("Dtype", dtype), batch=batch, devices=devices)
+    try:
+        counted = arch.cost(dtype=cast("Dtype | None", dtype), batch=batch, devices=asked)
+    except ValueError as error:
+        raise Refusal(f"--dtype: {error}; leave --dtype out") from None
     if json:
         write_json(counted.to_json())
     else:
-        _print(counted, arch.output, device)
+        _print(counted, arch.output, custom if len(asked) == 1 else None)
     return 0
 
 
@@ -113,10 +129,10 @@ def _print(counted: Cost, output: tuple[int, ...], device: Device | None) -> Non
             ("peak activation bytes", counted.peak_activation_bytes),
         )
     ]
-    for latency in counted.latency:
+    for latency in counted.latency if device else ():
         assert device is not None
         at = f"at {device.peak_macs / 1e9:g} GMAC/s and {device.bandwidth / 1e9:g} GB/s"
-        rows.append(("latency", f"{latency.us:,.1f} µs", f"{latency.bound}-bound, {at}"))
+        rows.append(("latency", f"{latency.us or 0:,.1f} µs", f"{latency.bound}-bound, {at}"))
     write(
         f"{counted.name}: input {shape(counted.input)}, output {shape(output)}, "
         f"batch {counted.batch:,}, {counted.dtype}\n\n"
@@ -125,7 +141,34 @@ def _print(counted: Cost, output: tuple[int, ...], device: Device | None) -> Non
     second = max(len(figure) for _, figure, _ in rows)
     for title, figure, note in rows:
         write(f"{title:<{first}}  {figure:>{second}}  {note}".rstrip() + "\n")
+    if counted.latency and not device:
+        write("\n")
+        write_latencies(counted.latency)
     write(f"\n{BYTES_NOTE}; peak: the most alive at once.\n")
+
+
+def write_latencies(found: Sequence[Latency]) -> None:
+    """A row for each device: what its numbers are, and where the time goes."""
+    calibrated = any(latency.mode == "calibrated" for latency in found)
+    rows: list[Row] = [
+        (
+            latency.device,
+            latency.mode,
+            latency.dtype,
+            "no times" if latency.us is None else f"{latency.us:,.1f}",
+            latency.bound,
+            *([_error(latency)] if calibrated else []),
+        )
+        for latency in found
+    ]
+    head = ["device", "numbers", "dtype", ">latency µs", "bound by"]
+    write_table([*head, *([">held-out error"] if calibrated else [])], rows)
+
+
+def _error(latency: Latency) -> str:
+    if latency.mode == "nominal":
+        return ""
+    return "not measured" if latency.error is None else f"{latency.error:.1f} %"
 
 
 # ---------------------------------------------------------------------------------------- list

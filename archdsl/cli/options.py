@@ -18,6 +18,7 @@ from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_SCALE, MAX_SIDE, MAX_T
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
     from archdsl.lang.source import SourceText
+    from archdsl.roofline.model import Device
 
 Status = int | None
 """What a command returns: its exit status, None for 0."""
@@ -135,6 +136,60 @@ def files_argument(command: Command) -> Command:
     return click.argument(
         "files", metavar="FILE...", nargs=-1, required=True, shell_complete=_complete_file
     )(command)
+
+
+def _complete_device(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Shipped profiles; where none begins so, the shell's own paths."""
+    from archdsl.roofline.profiles import shipped
+
+    found = [device for device in shipped() if device.name.startswith(incomplete)]
+    items = [CompletionItem(device.name, help=device.device) for device in found]
+    return items or [CompletionItem(incomplete, type="file")]
+
+
+def device_option(command: Command, *, required: bool = False, many: bool = True) -> Command:
+    """Give a command `--device`, as the argument `device` (a tuple where it may be repeated)."""
+    return click.option(
+        "--device",
+        metavar="NAME|FILE.toml",
+        multiple=many,
+        required=required,
+        shell_complete=_complete_device,
+        help="A device profile" + ("; may be repeated." if many else "."),
+    )(command)
+
+
+def devices(names: tuple[str, ...]) -> list[Device]:
+    """The profiles of all names and files, each once.
+
+    Raises:
+        OSError: there is no such profile or file.
+        ArchError: a file has faults.
+    """
+    if not names:
+        return []
+    from archdsl.roofline.profiles import load_devices
+
+    found = [device for name in names for device in load_devices(name)]
+    return list(dict.fromkeys(found))
+
+
+def one_device(name: str) -> Device:
+    """The one profile of a name or a file.
+
+    Raises:
+        OSError: there is no such profile or file.
+        Refusal: it has several profiles.
+        ArchError: the file has faults.
+    """
+    from archdsl.roofline.profiles import load_device
+
+    try:
+        return load_device(name)
+    except ValueError as error:
+        raise Refusal(f"--device: {error}") from None
 
 
 # ------------------------------------------------------------------------------------- reading

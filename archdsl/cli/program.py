@@ -14,6 +14,7 @@ from archdsl.cli.checking import check
 from archdsl.cli.compiling import compile_
 from archdsl.cli.completion import completion
 from archdsl.cli.converting import convert, schema
+from archdsl.cli.devices import devices
 from archdsl.cli.explaining import explain
 from archdsl.cli.figures import cost, list_
 from archdsl.cli.formatting import fmt
@@ -28,7 +29,7 @@ DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 
 
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
-    ("Look", (show, cost, list_)),
+    ("Look", (show, cost, list_, devices)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
 )

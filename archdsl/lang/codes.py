@@ -28,6 +28,7 @@ class Code:
 NOTATIONS = {
     **{"E0601": "json", "E0602": "json"},
     **{"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"},
+    **{f"E090{number}": "toml" for number in range(1, 6)},
 }
 """What the examples of these codes are written in."""
 
@@ -964,6 +965,144 @@ arch net
 input 32x32x3
 stem { conv_k3_s22_o16 }
 stage c1 { sep_k5_o32 }
+""",
+    ),
+    # ----------------------------------------------------------------- E09: device profiles
+    Code(
+        "E0901",
+        "a device profile that is not TOML",
+        "Profiles of devices are TOML: a line `key = value` for each number, texts in quotes, "
+        "a header `[[profile]]` before each profile.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = int8
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+""",
+    ),
+    Code(
+        "E0902",
+        "a profile that lacks something",
+        "A profile says its name, its dtype, whether its numbers are nominal or calibrated, "
+        "its peak and its bandwidth, or, calibrated, a ridge point alone. Where no bandwidth "
+        "is known, `bandwidth_gbs = inf` leaves memory out and says so.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+""",
+    ),
+    Code(
+        "E0903",
+        "an unknown key in a profile",
+        "An unknown key is an error rather than passed over, for a misspelt number would "
+        "change the latency in silence. docs/latency.md lists the keys.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwith_gbs = 12.8
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+""",
+    ),
+    Code(
+        "E0904",
+        "a value that a profile cannot have",
+        "Rates are positive numbers in the unit that the key names: `peak_gmacs` are 10^9 "
+        "MAC/s (a MAC is two FLOP), `bandwidth_gbs` 10^9 bytes/s. Times and capacities may be "
+        "zero; shares lie above it.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = -12.8
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+""",
+    ),
+    Code(
+        "E0905",
+        "numbers of a profile that contradict each other",
+        "A nominal profile holds what data sheets say; overheads, efficiencies and ridge "
+        "points are fitted to measured times, and a profile that has them is calibrated and "
+        "says how. The two are never mixed. A ridge point has no times, so it stands without "
+        "a peak and a bandwidth; two profiles of a file have two names; a range ends behind "
+        "its beginning.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "nominal"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+efficiency.depthwise = 0.3
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu-int8"
+dtype = "int8"
+mode = "calibrated"
+peak_gmacs = 38.4
+bandwidth_gbs = 12.8
+efficiency.depthwise = 0.3
+calibration.method = "fitted by hand to three networks"
 """,
     ),
     # ------------------------------------------------------------------------------- warnings

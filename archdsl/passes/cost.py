@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from archdsl.ir.node import INPUT, Fragment, Node
-from archdsl.ir.ops import MatMul, Shape
+from archdsl.ir.ops import Conv2d, Linear, MatMul, Op, Shape
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.passes.memory import peak_elements
 
@@ -33,6 +33,42 @@ Dtype = Literal["float32", "float16", "int8"]
 DTYPES: dict[str, int] = {"float32": 4, "float16": 2, "int8": 1}
 """Bytes of an element."""
 
+Mode = Literal["nominal", "calibrated"]
+"""Where a device's numbers come from: data sheets, or measured times. Never mixed."""
+
+Bound = Literal["compute", "memory", "overhead"]
+"""What a time goes to."""
+
+OpClass = Literal["depthwise", "pointwise", "conv", "linear", "attention", "elementwise"]
+"""Operators that a runtime has kernels of their own for: a device is good at some of them."""
+
+OP_CLASSES: tuple[OpClass, ...] = (
+    "depthwise",
+    "pointwise",
+    "conv",
+    "linear",
+    "attention",
+    "elementwise",
+)
+
+
+def op_class(op: Op, output: Shape) -> OpClass:
+    """The class of an operator.
+
+    A 1x1 convolution is `linear` where its map is a single position, as in
+    squeeze-and-excitation, otherwise `pointwise`; `conv` is every other convolution that is not
+    depthwise, `attention` the matrix products, `elementwise` all that has no MACs.
+    """
+    if isinstance(op, Conv2d):
+        if op.depthwise:
+            return "depthwise"
+        if op.kernel != (1, 1) or op.groups != 1:
+            return "conv"
+        return "linear" if output[:2] == (1, 1) else "pointwise"
+    if isinstance(op, Linear):
+        return "linear"
+    return "attention" if isinstance(op, MatMul) else "elementwise"
+
 
 class Row(NamedTuple):
     """One fused operator: counts of elements, for one image."""
@@ -45,7 +81,7 @@ class Row(NamedTuple):
     macs: int
     weights: int
     activations: int
-    attention: bool
+    op_class: OpClass
 
 
 class Totals(NamedTuple):
@@ -96,9 +132,8 @@ def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tu
         for shape in inputs:
             activations += math.prod(shape)
         macs = op.macs(*inputs)
-        attention = isinstance(op, MatMul)
         row = (anchor.name, op.name, inputs[0], output, params, macs)
-        table.append(Row(*row, op.kernel_size, activations, attention))
+        table.append(Row(*row, op.kernel_size, activations, op_class(op, anchor.shape)))
     return tuple(table)
 
 
@@ -107,7 +142,7 @@ def totals(table: Iterable[Row], peak: int) -> Totals:
     params = conv = attention = weights = activations = 0
     for row in table:
         params += row.params
-        if row.attention:
+        if row.op_class == "attention":
             attention += row.macs
         else:
             conv += row.macs
@@ -130,6 +165,44 @@ def add_totals(parts: Iterable[Totals]) -> Totals:
     return Totals(params, conv, attention, weights, activations, peak)
 
 
+class Work:
+    """What a network computes and moves, layer by layer, for one image and any type of number.
+
+    Made once for an architecture, so that a device asks for nothing but sums: `macs`, `weights`
+    and `activations` (elements), `classes` (places in OP_CLASSES) and `ops` (operators' names)
+    have an entry for each layer, in order. Floats hold these counts exactly, up to 2^53.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        rows = tuple(rows)
+        self.macs = tuple(float(row.macs) for row in rows)
+        self.weights = tuple(float(row.weights) for row in rows)
+        self.activations = tuple(float(row.activations) for row in rows)
+        self.classes = tuple(_CLASS_NUMBERS[row.op_class] for row in rows)
+        self.ops = tuple(row.op for row in rows)
+        self._pairs: dict[int, tuple[tuple[float, float], ...]] = {}
+
+    @classmethod
+    def of(cls, placed: Iterable[tuple[str, FragmentCost]]) -> Work:
+        """The work of placed blocks."""
+        return cls(row for _, cost in placed for row in cost.rows)
+
+    def __len__(self) -> int:
+        return len(self.macs)
+
+    def pairs(self, batch: int = 1) -> tuple[tuple[float, float], ...]:
+        """MACs of a batch, and elements moved: kernel once, inputs and output for each image."""
+        found = self._pairs.get(batch)
+        if found is None:
+            moved = zip(self.macs, self.weights, self.activations, strict=True)
+            found = tuple((macs * batch, w + a * batch) for macs, w, a in moved)
+            self._pairs = {batch: found}
+        return found
+
+
+_CLASS_NUMBERS = {name: number for number, name in enumerate(OP_CLASSES)}
+
+
 # ------------------------------------------------------------------------------- for the user
 
 
@@ -146,6 +219,7 @@ class LayerCost:
     macs: int
     weight_bytes: int
     activation_bytes: int
+    op_class: OpClass = "elementwise"
 
     def to_json(self) -> dict[str, Any]:
         record = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -154,15 +228,32 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """An estimated time. `bound` says which kind of layer most of it goes to."""
+    """An estimated time on a device.
+
+    `us` is None where the device is known by its ridge point alone: `equivalent_macs`, the time
+    in units of what the device computes in it, still ranks networks. `bound` says what most of
+    the time goes to. `error` is the held-out error of a calibrated device, in percent: how far
+    such estimates were from times measured on networks that the calibration had not seen.
+    """
 
     device: str
-    mode: str
-    us: float
-    bound: Literal["compute", "memory"]
+    mode: Mode
+    us: float | None
+    bound: Bound
+    dtype: Dtype = "float32"
+    equivalent_macs: float = 0.0
+    error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"device": self.device, "mode": self.mode, "us": self.us, "bound": self.bound}
+        return {
+            "device": self.device,
+            "mode": self.mode,
+            "us": self.us,
+            "bound": self.bound,
+            "dtype": self.dtype,
+            "equivalent_macs": self.equivalent_macs,
+            "held_out_error_percent": self.error,
+        }
 
 
 @dataclass(frozen=True)
@@ -191,6 +282,11 @@ class Cost:
     _placed: Sequence[tuple[str, FragmentCost]] = field(default=(), repr=False, compare=False)
 
     @cached_property
+    def work(self) -> Work:
+        """What the network computes and moves, layer by layer: all that a latency needs of it."""
+        return Work.of(self._placed)
+
+    @cached_property
     def layers(self) -> tuple[LayerCost, ...]:
         """One record for each fused operator, in order; made when first asked for."""
         size, batch = DTYPES[self.dtype], self.batch
@@ -205,6 +301,7 @@ class Cost:
                 macs=row.macs * batch,
                 weight_bytes=row.weights * size,
                 activation_bytes=row.activations * size * batch,
+                op_class=row.op_class,
             )
             for path, cost in self._placed
             for row in cost.rows
