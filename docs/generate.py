@@ -30,6 +30,7 @@ from typing import Any
 
 import archdsl
 from archdsl import limits
+from archdsl.backend import available, backend
 from archdsl.ir import ops
 from archdsl.ir.lower import lower
 from archdsl.ir.node import INPUT, Fragment
@@ -56,6 +57,7 @@ DOCUMENTS = (
     "docs/language.md",
     "docs/cost.md",
     "docs/weights.md",
+    "docs/backends.md",
     "docs/dialects.md",
 )
 """docs/errors.md is written by tests/test_diagnostics.py."""
@@ -483,6 +485,21 @@ def json_text() -> str:
     return f"```arch\n{text}\n```\n\n```json\n{write_json(archdsl.parse(text).spec)}```\n"
 
 
+# ---------------------------------------------------------------------------------- backends.md
+
+_EXTRAS = {"torch": "torch", "onnxruntime": "onnx", "ai-edge-litert": "tflite"}
+
+
+def backends() -> str:
+    """The backends: what they write, in which precisions, and what runs it."""
+    rows = []
+    for name in sorted(available()):
+        made = backend(name)
+        install = f'`pip install "archdsl[{_EXTRAS[made.runtime]}]"`'
+        rows.append((f"`{name}`", f"`{made.suffix}`", _code(made.dtypes), made.runtime, install))
+    return _table(("`--to`", "file", "`--dtype`", "runs in", "which is installed by"), rows)
+
+
 # ----------------------------------------------------------------------------------- weights.md
 
 
@@ -770,6 +787,7 @@ PARTS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         attributes,
+        backends,
         fields,
         flags,
         kinds,

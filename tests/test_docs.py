@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LINKED = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
-    "docs/dialects.md",
+    *("docs/backends.md", "docs/dialects.md"),
 )
 
 
