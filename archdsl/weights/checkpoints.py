@@ -6,6 +6,7 @@ Which format a file has is told by its first bytes, since `.bin`, `.h5` and `.pt
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -154,8 +155,11 @@ def _pytorch(path: str | os.PathLike[str]) -> Checkpoint:
         if sum(info.file_size for info in entries) > os.path.getsize(path):
             raise Unreadable("its entries overlap")
     try:
-        # weights_only: a pickle that would call anything but tensors' own constructors is refused.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            # Of a broken pickle it remarks that its version is new.
+            warnings.simplefilter("ignore")
+            # weights_only: a pickle that calls anything but tensors' constructors is refused.
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except OSError:
         raise
     except Exception as fault:  # the unpickler raises whatever a broken pickle leads it to

@@ -117,8 +117,11 @@ def _entry(value: Any, start: int) -> Entry:
     Raises:
         KeyError, TypeError, ValueError: something about it is wrong.
     """
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+    names = {"dtype", "shape", "data_offsets"}
+    if not isinstance(value, dict) or not names <= set(value):
         raise ValueError("it must have dtype, shape and data_offsets")
+    if set(value) != names:
+        raise ValueError("it has fields of no meaning")
     dtype, shape = value["dtype"], value["shape"]
     if not isinstance(dtype, str) or dtype not in _SIZES:
         raise ValueError(f"the element type {quoted(str(dtype))} is unknown")
