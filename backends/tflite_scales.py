@@ -48,14 +48,15 @@ def scales(plan: Plan, ranges: Mapping[str, Range]) -> dict[str, Scale]:
         if call.name in MOVES:
             (source,) = call.inputs
             roots[call.output] = roots.get(source, source)
+    fixed = {call.output for call in plan.calls if call.name == "LOGISTIC"}
     found: dict[str, Scale] = {}
     for value in plan.shapes:
-        if value not in roots:
+        if value in fixed:
+            found[value] = SIGMOID
+        elif value not in roots:
             node, factor = plan.meanings[value]
             low, high = ranges[node]
             found[value] = activation_scale((low * factor, high * factor))
-    fixed = {call.output for call in plan.calls if call.name == "LOGISTIC"}
-    found.update(dict.fromkeys(fixed, SIGMOID))
 
     def scale(value: str) -> float:
         return found[roots.get(value, value)].scale
