@@ -74,7 +74,9 @@ def test_wheel_states_licence_and_entry_points(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     entry_points = wheel.read(f"{info}/entry_points.txt").decode("utf-8")
     assert "archdsl = archdsl.cli:main" in entry_points
-    assert "[archdsl.backends]\ntorch = archdsl.backends.to_torch:TorchBackend" in entry_points
+    for name in ("onnx", "tflite", "torch"):
+        backend = f"{name} = archdsl.backends.to_{name}:{name.capitalize()}Backend\n"
+        assert backend in entry_points.partition("[archdsl.backends]\n")[2]
 
 
 def test_sdist_holds_the_sources(dist: Path) -> None:
