@@ -31,5 +31,5 @@ def _weights_hash(job: Job) -> str:
     digest = hashlib.sha256()
     for key, value in job.weights.items():
         digest.update(f"{key}\0".encode())
-        digest.update(memoryview(np.ascontiguousarray(value)))
+        digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()

@@ -110,12 +110,16 @@ class Network:
         """Write all nodes; `results` maps the name of an output to the node whose value it is."""
         self._call(results)
         for node in self.graph:
-            _RULES[type(node.op)](self, node)
+            self.write_node(node)
         for name, source in results.items():
             if self._called.get(source) != name:
                 # A view of another value, or a second name for one.
                 value = self.value(source, self.result_layout(name, source))
                 self.add("Identity", [value], name, self.graph[source])
+
+    def write_node(self, node: Node) -> None:
+        """Write a node of the graph, and set its value."""
+        _RULES[type(node.op)](self, node)
 
     def result_layout(self, name: str, source: str) -> Layout:
         """The order of axes of a result: feature maps are channels first.
@@ -162,7 +166,7 @@ class Network:
 
     def constant(self, name: str, array: Array) -> str:
         """An initialiser; of equal names the first one stays."""
-        self.initializers.setdefault(name, np.ascontiguousarray(array))
+        self.initializers.setdefault(name, np.asarray(array, order="C"))
         return name
 
     def weight(self, node: Node, name: str) -> Array:
@@ -189,12 +193,16 @@ class Network:
         return self._other[source].tensor
 
     def _transposed(self, source: str, value: Value, layout: Layout) -> str:
-        node = self.graph[source]
         first = layout == CHANNELS_FIRST
         name = f"{source}.{'nchw' if first else 'nhwc'}"
-        return self.add(
-            "Transpose", [value.tensor], name, node, perm=(0, 3, 1, 2) if first else (0, 2, 3, 1)
-        )
+        order = (0, 3, 1, 2) if first else (0, 2, 3, 1)
+        return self.moved("Transpose", value.tensor, [], name, self.graph[source], perm=order)
+
+    def moved(
+        self, op_type: str, tensor: str, constants: list[str], name: str, node: Node, **options: Any
+    ) -> str:
+        """Write a node that only moves a tensor's elements: a transposition or another shape."""
+        return self.add(op_type, [tensor, *constants], name, node, **options)
 
 
 def refuse_unknown(graph: Graph) -> None:
@@ -344,7 +352,7 @@ def _matmul(network: Network, node: Node) -> None:
     if op.transpose_b:
         order = list(range(len(node.shape) + 1))
         order[-1], order[-2] = order[-2], order[-1]
-        right = network.add("Transpose", [right], f"{node.name}.transposed", node, perm=order)
+        right = network.moved("Transpose", right, [], f"{node.name}.transposed", node, perm=order)
     name = network.name(node)
     if op.scale == 1:
         network.set(node, network.add("MatMul", [left, right], name, node))
@@ -369,7 +377,7 @@ def _reshape(network: Network, node: Node) -> None:
     tensor = network.value(source, None if same else AS_IN_GRAPH)
     # Zero stands for the batch.
     shape = network.constant(f"{node.name}.shape", np.array((0, *op.shape), np.int64))
-    network.set(node, network.add("Reshape", [tensor, shape], network.name(node), node))
+    network.set(node, network.moved("Reshape", tensor, [shape], network.name(node), node))
 
 
 def _transpose(network: Network, node: Node) -> None:
@@ -377,7 +385,8 @@ def _transpose(network: Network, node: Node) -> None:
     assert isinstance(op, Transpose)
     tensor = network.value(node.inputs[0], AS_IN_GRAPH)
     order = (0, *(axis + 1 for axis in op.axes))
-    network.set(node, network.add("Transpose", [tensor], network.name(node), node, perm=order))
+    made = network.moved("Transpose", tensor, [], network.name(node), node, perm=order)
+    network.set(node, made)
 
 
 def _layer_scale(network: Network, node: Node) -> None:

@@ -23,6 +23,7 @@ from .metadata import metadata
 from .onnx_network import IMAGE, Network, laid_out
 from .onnx_protobuf import Message, entries, tensor, value
 from .onnx_protobuf import node as node_message
+from .onnx_quantized import QuantizedNetwork
 
 BATCH = "batch"
 """The name of the free dimension."""
@@ -41,7 +42,7 @@ class OnnxBackend:
 
     suffix = ".onnx"
     runtime = "onnxruntime"
-    dtypes = ("float32", "float16")
+    dtypes = ("float32", "float16", "int8")
 
     def emit(self, job: Job) -> Emission:
         """The ONNX file; its weights beside it where they have some 2 GiB.
@@ -52,10 +53,14 @@ class OnnxBackend:
         """
         _refuse_names(job)
         graph, weights = job.graph, job.weights
-        if job.options.fold:
+        if job.options.fold or job.options.dtype == "int8":
             graph, weights = fold_batch_norm(graph, weights)
-        network = Network(graph, weights)
         results = _results(job, graph)
+        if job.options.dtype == "int8":
+            kept = results.values() if job.options.layers else ()
+            network: Network = QuantizedNetwork(graph, weights, job.ranges, kept)
+        else:
+            network = Network(graph, weights)
         network.write(results)
         return _emission(job, network, results)
 

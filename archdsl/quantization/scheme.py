@@ -42,15 +42,19 @@ class QuantizedKernel(NamedTuple):
     bias: Array
 
 
-def quantized_kernel(weight: Array, bias: Array | None, input_scale: float) -> QuantizedKernel:
+def quantized_kernel(
+    weight: Array, bias: Array | None, input_scale: float, least: Array | None = None
+) -> QuantizedKernel:
     """Weights (output channels first) and bias of a convolution or linear layer.
 
     Weights lie in [-127, 127]. A channel whose weights are tiny beside its bias has a larger scale,
-    since the bias must fit 32 bits.
+    since the bias must fit 32 bits; `least` gives a bound for each that a target asks for.
     """
     flat = weight.reshape(len(weight), -1)
     scales = np.abs(flat).max(axis=1).astype(np.float64) / 127
     scales[scales < 1e-12] = 1e-12
+    if least is not None:
+        scales = np.maximum(scales, least)
     offsets = np.zeros(len(weight)) if bias is None else bias.astype(np.float64)
     scales = np.maximum(scales, np.abs(offsets) / (input_scale * 2**30))
     rounded = scales.astype(np.float32)
