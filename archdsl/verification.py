@@ -423,7 +423,7 @@ class _Bench:
         return _joined([{stage: maps[stage] for stage in self.stages} for maps in found])
 
     def _calibrating(self, done: int, total: int) -> None:
-        self._tell(f"{self._doing}, calibration {done}/{total}")
+        self._tell(self._doing if done == total else f"{self._doing}, calibration {done}/{total}")
 
     @staticmethod
     def _single(images: Array) -> Iterator[Array]:

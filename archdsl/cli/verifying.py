@@ -204,5 +204,6 @@ def _status() -> Iterator[Callable[[str], None] | None]:
         return
     from rich.console import Console
 
-    with Console(file=sys.stderr).status("") as status:
+    # Drawn seldom: it is there while others are timed.
+    with Console(file=sys.stderr).status("", refresh_per_second=2) as status:
         yield lambda what: status.update(visible(what))
