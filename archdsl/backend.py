@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -282,6 +282,26 @@ def compile(
         found = _ranges(job, calibration, ranges, progress)
         job = replace(job, given=job.weights, ranges=found)
     return Artifact(job, chosen, _emission(chosen, job))
+
+
+def refuse_unknown(name: str, graph: Graph, known: Container[type]) -> None:
+    """Check that a backend, by its name, knows the type of every operator of a graph.
+
+    Raises:
+        ArchError: E0701 for each node whose operator it does not know, in its place.
+    """
+    unknown = [node for node in graph if type(node.op) not in known]
+    if unknown:
+        raise ArchError(
+            Diagnostic(
+                "E0701",
+                f"the backend {quoted(name)} has no operator for {quoted(node.op.name)} "
+                f"({node.name})",
+                node.origin.span if node.origin else None,
+                "compile to another backend, or replace the block",
+            )
+            for node in unknown
+        )
 
 
 def _emission(chosen: Backend, job: Job) -> Emission:

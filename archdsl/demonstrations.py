@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl.backend import compile as emit
+from archdsl.backend import refuse_unknown
 from archdsl.compiler import Arch, parse
 from archdsl.dialects import read, write
 from archdsl.files import decode_source
+from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Input
 from archdsl.lang.codes import NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
@@ -79,6 +81,20 @@ def _features(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
     return emit(arch, "torch", features=["c5"])
 
 
+def only_convolutions(arch: Arch) -> None:
+    """What a backend does that knows no other operators.
+
+    Raises:
+        ArchError: E0701 for every other operator.
+    """
+    refuse_unknown("convolutions", arch.graph(), {Input, Conv2d, BatchNorm, Activation})
+
+
+def _operators(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    only_convolutions(arch)
+    return None
+
+
 def _module(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
     return emit(arch, "torch")
 
@@ -139,6 +155,7 @@ def _loaded(arch: Arch, weights: dict[str, Array], folder: Path, cut: bool = Fal
 
 _ASKED: dict[str, Asked] = {
     "E0503": _features,
+    "E0701": _operators,
     "E0702": _module,
     "E0801": _other_weights,
     "E0802": _cut_weights,

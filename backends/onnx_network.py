@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from archdsl.backend import refuse_unknown
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.ir.node import Node
@@ -34,7 +35,6 @@ from archdsl.ir.ops import (
     Softmax,
     Transpose,
 )
-from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 
 from .onnx_protobuf import Message
 from .onnx_protobuf import node as node_message
@@ -93,7 +93,7 @@ class Network:
     """
 
     def __init__(self, graph: Graph, weights: Mapping[str, Array]) -> None:
-        refuse_unknown(graph)
+        refuse_unknown("onnx", graph, _RULES)
         self.graph = graph
         self.weights = weights
         self.layouts = layouts(graph)
@@ -203,27 +203,6 @@ class Network:
     ) -> str:
         """Write a node that only moves a tensor's elements: a transposition or another shape."""
         return self.add(op_type, [tensor, *constants], name, node, **options)
-
-
-def refuse_unknown(graph: Graph) -> None:
-    """Check that ONNX can say every operator.
-
-    Raises:
-        ArchError: E0701 for each node whose operator it cannot.
-    """
-    unknown = [node for node in graph if type(node.op) not in _RULES]
-    if unknown:
-        raise ArchError(
-            Diagnostic(
-                "E0701",
-                f"the ONNX backend has no rule for the operator "
-                f"{quoted(getattr(node.op, 'name', type(node.op).__name__))} of "
-                f"{quoted(node.name, 100)}",
-                node.origin.span if node.origin else None,
-                "compile to PyTorch, or write the block with operators that this backend knows",
-            )
-            for node in unknown
-        )
 
 
 def _place(node: Node) -> str:

@@ -21,7 +21,7 @@ import pytest
 
 import archdsl
 from archdsl import dialects
-from archdsl.demonstrations import given
+from archdsl.demonstrations import given, only_convolutions
 from archdsl.files import read_source
 from archdsl.lang.codes import CODES, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
@@ -57,6 +57,8 @@ def check(
             import_weights(checkpoint, archdsl.parse(source))
         if to in dialects.DIALECTS:
             found += dialects.write(archdsl.parse(source), to).warnings
+        elif to == "convolutions":
+            only_convolutions(archdsl.parse(source))
         elif to is not None:
             archdsl.compile(archdsl.parse(source), to=to, **options)
     except ArchError as error:

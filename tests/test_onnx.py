@@ -212,7 +212,7 @@ def test_unknown_operators_are_reported_together(monkeypatch: pytest.MonkeyPatch
     found = caught.value.diagnostics
     assert {diagnostic.code for diagnostic in found} == {"E0701"}
     assert len(found) == sum(isinstance(node.op, Mystery) for node in nodes)
-    assert all("operator `mystery` of `" in diagnostic.message for diagnostic in found)
+    assert all("no operator for `mystery` (" in diagnostic.message for diagnostic in found)
     first = found[0]
     assert first.span is not None and first.span.text == "conv_k3_s22_o16"
 

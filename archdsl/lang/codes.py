@@ -1,12 +1,13 @@
 """What every error and warning code means, as `archdsl explain` and docs/errors.md show it.
 
-Each code has a smallest text that gives it and the same text mended; a test proves both. The
-texts are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at fault, so
+Each code has a smallest text that gives it and the same text mended; a test proves both. The texts
+are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at fault, so
 `archdsl.demonstrations` asks: E0106 is given by its text saved as Latin-1, E0502 by `--variant
-140`, E0503 by `--features c5`, E0606 and W0601 by converting to MnasNet's list, E0702 by compiling
-to PyTorch. Those of E08 are compiled with a file: `w.safetensors` holds the initial weights of the
-mended text (for E0802 cut by a byte, for E0803 with a NaN, for E0805 under the names of a
-checkpoint, to be imported), and `x.npz` eight images of the mended text's size.
+140`, E0503 by `--features c5`, E0606 and W0601 by converting to MnasNet's list, E0701 by a backend
+that knows nothing but convolutions, E0702 by compiling to PyTorch. Those of E08 are compiled with a
+file: `w.safetensors` holds the initial weights of the mended text (for E0802 cut by a byte, for
+E0803 with a NaN, for E0805 under the names of a checkpoint, to be imported), and `x.npz` eight
+images of the mended text's size.
 """
 
 from __future__ import annotations
@@ -873,6 +874,26 @@ head { conv_k1_o1280! pool fc }
 """,
     ),
     # --------------------------------------------------------------------------- E07: backends
+    Code(
+        "E0701",
+        "an operator that the backend does not have",
+        "A backend writes what its format can say. The backends of this package know every "
+        "operator of the language; one of a stranger's may not, and a stranger's block may be "
+        "made of other operators. Every place is reported, and nothing is written. The example "
+        "gives this error with a backend that knows nothing but convolutions.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o16 }
+head { conv_k1_o64! pool }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o16 }
+head { conv_k1_o64! }
+""",
+    ),
     Code(
         "E0702",
         "the PyTorch module cannot have this stage name",
