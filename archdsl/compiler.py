@@ -9,7 +9,6 @@ one search space costs a table look-up a block.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from archdsl.ir.lower import LoweringError, Misfit, lower
 from archdsl.ir.node import Fragment, Origin
 from archdsl.ir.ops import Shape
+from archdsl.lang import widths
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.elaborate import Elaborated, elaborate
 from archdsl.lang.origins import Origins
@@ -126,8 +126,7 @@ class BlockCompiler:
             )
         repeats = block.repeats
         if deepened:
-            # The multiplier is a decimal fraction: 5 * 1.2 is 6, not 7.
-            repeats = max(1, math.ceil(round(repeats * self.attributes.depth, 9)))
+            repeats = widths.deepened(repeats, self.attributes)
         units: list[Unit] = []
         shape = state.shape
         body = self._body(block)
