@@ -59,7 +59,7 @@ FAMILIES = [
     "mnv4_hybrid_m",
 ]
 
-STATIC_BOUND, DYNAMIC_BOUND = 6.0, 10.0
+STATIC_BOUND, DYNAMIC_BOUND = 4.0, 6.0
 """Decibels that the output of a network with lively weights keeps at least; trained ones keep more.
 
 Random weights have no redundancy: each layer's error is spread and none is averaged away. Google's
@@ -361,6 +361,8 @@ def test_int8_without_ranges() -> None:
     job = Job(arch, Options("int8"), filename="net.tflite")
     with pytest.raises(BackendError, match="ranges"):
         TfliteBackend().emit(job)
+    with pytest.raises(BackendError, match=r"'head.0.act' has none \(\d+ are missing"):
+        archdsl.compile(arch, to="tflite", dtype="int8", ranges={"input": (-1.0, 1.0)})
 
 
 # --------------------------------------------------------------------------------- trained networks
