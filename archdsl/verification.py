@@ -382,7 +382,7 @@ class _Bench:
         graph = self.arch.graph()
         outputs, maps = [], []
         for index, image in enumerate(self._single(self.images)):
-            found = execute(graph, self.weights, image.astype(np.float64))
+            found = execute(graph, self.weights, image.astype(np.float64), keep=graph.kept)
             outputs.append(found[graph.output])
             if index < RANDOM_IMAGES:
                 maps.append({stage: found[node] for stage, node in graph.features.items()})

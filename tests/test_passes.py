@@ -92,6 +92,15 @@ def test_shapes_are_those_that_values_have(graph: Graph) -> None:
         assert values[node.name].shape[1:] == shapes[node.name] == node.shape, node
 
 
+def test_only_the_values_that_are_asked_for_are_kept(graph: Graph) -> None:
+    weights = lively(graph)
+    values = execute(graph, weights, images(graph))
+    kept = execute(graph, weights, images(graph), keep=graph.kept)
+    assert set(kept) == graph.kept
+    assert all((kept[name] == values[name]).all() for name in kept)
+    assert execute(graph, weights, images(graph), keep=()) == {}
+
+
 def test_folding_keeps_every_result(graph: Graph) -> None:
     weights = lively(graph)
     folded, folded_weights = fold_batch_norm(graph, weights)

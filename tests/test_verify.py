@@ -327,6 +327,16 @@ def test_lively_attention_is_no_matter_of_rounding() -> None:
     assert relative(single, double) < TOLERANCE / 5
 
 
+@pytest.mark.parametrize("side", [64, 224, 448])
+def test_lively_logits_are_of_one_size_at_every_image(side: int) -> None:
+    """Values that grow with the image would leave float32 no digits in a deep network."""
+    arch = archdsl.load("efficientnet_b0", input=(side, side, 3))
+    graph = arch.graph()
+    image = np.random.default_rng(0).normal(size=(1, *arch.input)).astype(np.float32)
+    logits = execute(graph, lively(arch), image, keep=[graph.output])[graph.output]
+    assert 3 < np.abs(logits).max() < 30
+
+
 # -- what is compared with what ------------------------------------------------------------------
 
 

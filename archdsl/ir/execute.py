@@ -6,7 +6,8 @@ It is what passes and backends are proven against; it shares no code with them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def execute(
     weights: Weights,
     images: Array,
     before: Callable[[Node, list[Array]], None] | None = None,
+    keep: Container[str] | None = None,
 ) -> dict[str, Array]:
-    """The value of every node of a graph at inference.
+    """The value of every node of a graph at inference, or of those in `keep`.
 
     `images` is (batch, height, width, channels); feature maps have this order too. The arithmetic
     is done in the images' dtype. `before` is called with each node and its inputs.
@@ -53,12 +55,19 @@ def execute(
         KeyError: a weight is missing.
     """
     values: dict[str, Array] = {}
+    unread = Counter(source for node in graph for source in node.inputs)
     for node in graph:
         parameters = _Parameters(node.name, weights)
         inputs = [values[name] for name in node.inputs] or [images]
         if before is not None:
             before(node, inputs)
         values[node.name] = _RULES[type(node.op)](node, parameters, *inputs)
+        if keep is not None:
+            # Large images have some gigabytes of values: each goes with its last reader.
+            unread.subtract(node.inputs)
+            for name in {*node.inputs, node.name}:
+                if not unread[name] and name not in keep:
+                    del values[name]
     return values
 
 

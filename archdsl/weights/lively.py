@@ -12,22 +12,22 @@ from archdsl.ir.execute import Array, execute
 from archdsl.ir.graph import Graph
 from archdsl.ir.node import Node
 from archdsl.ir.ops import BatchNorm, Conv2d, Linear, MatMul, Reshape, Transpose
-from archdsl.lang.diagnostics import ArchError
 from archdsl.weights.initial import initialize
 from archdsl.weights.random import Stream
 
-_SIDE, _BATCH = 224, 2
+_PIXELS = 2 * 224 * 224
+"""Of the random images together, where one has not more: time against sure statistics."""
 
 
 def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
     """Weights with random norms, biases and scales, whose statistics are those of random images.
 
-    The images are at most 224 pixels a side: what matters is that each layer's values have about
-    unit variance, so that the logits of any input are neither tiny nor huge.
+    Each layer's values have about unit variance, so that the logits of any image are neither tiny
+    nor huge. The images have the network's size: what a deep network makes of a border is a large
+    part of a small image, and on larger ones its values would grow layer by layer.
     """
-    small = _smaller(arch)
-    graph = small.graph()
-    weights = initialize(arch.graph(), seed)
+    graph = arch.graph()
+    weights = initialize(graph, seed)
     for key, value in weights.items():
         name = key.rpartition(".")[2]
         stream = Stream(seed, f"lively:{key}")
@@ -61,9 +61,10 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
         if found > 0:
             weights[key] = weights[key] * np.float32(wanted / found)
 
-    rows, columns, channels = small.input
-    images = Stream(seed, "lively").normal(_BATCH * rows * columns * channels, 1.0)
-    execute(graph, weights, images.reshape(_BATCH, *small.input), before=observe)
+    rows, columns, channels = arch.input
+    count = max(1, round(_PIXELS / (rows * columns)))
+    images = Stream(seed, "lively").normal(count * rows * columns * channels, 1.0)
+    execute(graph, weights, images.reshape(count, *arch.input), before=observe, keep=())
     return weights
 
 
@@ -75,15 +76,3 @@ def _attends(graph: Graph, node: Node) -> bool:
         or (isinstance(reader.op, (Reshape, Transpose)) and _attends(graph, reader))
         for reader in readers
     )
-
-
-def _smaller(arch: Arch) -> Arch:
-    """The architecture at a small image, where it can be had: its weights are the same."""
-    rows, columns, channels = arch.input
-    if max(rows, columns) <= _SIDE:
-        return arch
-    try:
-        small = arch.resized((min(rows, _SIDE), min(columns, _SIDE), channels))
-    except ArchError:
-        return arch
-    return small if small.graph().state() == arch.graph().state() else arch
