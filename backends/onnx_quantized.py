@@ -243,7 +243,7 @@ class QuantizedNetwork(Network):
             source = self.graph[node.inputs[0]]
             x = self.rounded(x, f"{node.name}.input", node, self._scale_of(source))
         step = self._integers[x].scale
-        kernel = quantized_kernel(weight, bias, step, _least_scales(weight))
+        kernel = quantized_kernel(weight, bias, step, least_scales(weight))
         inputs = [x, self._integer_weight(node, "weight", kernel.weight, kernel.scales)]
         if bias is not None:
             steps = kernel.scales * np.float32(step)
@@ -304,7 +304,7 @@ def _pointwise(channels: int) -> Conv2d:
     return Conv2d(channels, channels, (1, 1), groups=channels)
 
 
-def _least_scales(weight: Array) -> Array | None:
+def least_scales(weight: Array) -> Array | None:
     """The scales below which products of a pair of weights overflow on some CPUs.
 
     Without VNNI, x86 multiplies by `vpmaddubsw`: u1 * w1 + u2 * w2 of two neighbouring input

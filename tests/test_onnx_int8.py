@@ -1,0 +1,324 @@
+"""The ONNX backend in int8: all integers in onnxruntime, and what they keep of the float values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from test_onnx import SMALL, checked, images, values
+from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
+from test_torch_random import texts
+
+import archdsl
+from archdsl.backend import Artifact, Job, Options
+from archdsl.backends import onnx_quantized
+from archdsl.backends.to_onnx import OnnxBackend
+from archdsl.ir.execute import execute
+from archdsl.ir.node import Node
+from archdsl.ir.ops import Input
+from archdsl.passes.fold import fold_batch_norm
+from archdsl.quantization.ranges import Range, observe
+from archdsl.weights.lively import lively
+
+__all__ = ["checkpoint"]  # a fixture
+
+FAMILIES = [
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "mn_edgetpu",
+    "mn_multi_avg",
+    "mnasnet_b1",
+    "mnv1",
+    "mnv2",
+    "mnv3_large",
+    "mnv4_conv_m",
+    "mnv4_hybrid_m",
+]
+
+BOUND = 5.0
+"""Decibels that the output of a network with lively weights keeps at least; trained ones keep more.
+
+Random weights have no redundancy: each layer's error is spread and none is averaged away.
+onnxruntime's own quantiser gives 4.5 to 11 dB for these on a CPU without VNNI.
+"""
+
+INTEGER = {
+    "Clip",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearConv",
+    "QLinearGlobalAveragePool",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "Reshape",
+    "Transpose",
+}
+"""What onnxruntime makes of the pairs. All else: the image rounded, logits real, attention."""
+
+
+def sqnr(found: Any, wanted: Any) -> float:
+    """The signal-to-quantisation-noise ratio in decibels."""
+    noise = float(np.square(np.asarray(found, np.float64) - wanted).sum())
+    return 10 * float(np.log10(np.square(wanted, dtype=np.float64).sum() / max(noise, 1e-30)))
+
+
+def ranges(arch: archdsl.Arch, weights: Any, batch: Any) -> dict[str, Range]:
+    session = archdsl.compile(arch, to="onnx", weights=weights, layers=True).session()
+    return observe(lambda images: session.values(session.run(session.feed(images))), batch)
+
+
+def integer(arch: archdsl.Arch, weights: Any, **options: Any) -> Artifact:
+    found = ranges(arch, weights, images(arch, 4))
+    return archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found, **options)
+
+
+def operators(artifact: Artifact, folder: Path) -> Counter[str]:
+    """What onnxruntime runs, counted."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(artifact.data, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(options.optimized_model_filepath)
+    return Counter(node.op_type for node in model.graph.node)
+
+
+# -------------------------------------------------------------------------- published networks
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Rows that are printed when the module's tests are done."""
+    rows: list[str] = []
+    yield rows
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print("\n" + "\n".join([f"{'network':24}{'MB':>8}{'SQNR in dB':>12}", *rows]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_published_network_keeps_its_signal_in_integers(
+    name: str, table: list[str], tmp_path: Path
+) -> None:
+    arch = archdsl.load(name)
+    weights = lively(arch)
+    artifact = integer(arch, weights)
+    model = checked(artifact)
+    assert all(
+        value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        for value in (*model.graph.input, *model.graph.output)
+    )
+    found = operators(artifact, tmp_path)
+    attention = found["Softmax"]
+    others = {op: count for op, count in found.items() if op not in INTEGER}
+    expected = {"QuantizeLinear": 1 + attention}
+    if attention:
+        expected |= {"Softmax": attention, "MatMul": attention, "DequantizeLinear": attention}
+        expected |= {"MatMulIntegerToFloat": attention}
+    assert others == expected
+    batch = images(arch, 2)
+    wanted = values(archdsl.compile(arch, to="onnx", weights=weights), batch)["output"]
+    ratio = sqnr(values(artifact, batch)["output"], wanted)
+    table.append(f"{name:24}{artifact.size / 1e6:8.1f}{ratio:12.1f}")
+    assert ratio > BOUND
+    assert artifact.size < 0.29 * archdsl.compile(arch, to="onnx", weights=weights).size
+
+
+# ---------------------------------------------------------------------------- little networks
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[archdsl.Arch, dict[str, Any]]:
+    arch = archdsl.parse(SMALL)
+    return arch, lively(arch)
+
+
+LOCAL = 25.0
+"""Decibels that an operator keeps of the values it is given, weights and results rounded."""
+
+
+def test_each_operator_is_right(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
+    arch, weights = small
+    batch = images(arch, 2)
+    found = values(integer(arch, weights, layers=True), batch)
+    folded = fold_batch_norm(arch.graph().keeping(()), weights)
+    assert found.keys() == {*(node.name for node in folded.graph), "output"}
+
+    def given_inputs(node: Node, inputs: list[Any]) -> None:
+        for position, source in enumerate(node.inputs):
+            inputs[position] = found[source].astype(np.float64)
+
+    wanted = execute(folded.graph, folded.weights, batch.astype(np.float64), before=given_inputs)
+    for node in folded.graph:
+        if not isinstance(node.op, Input):
+            assert sqnr(found[node.name], wanted[node.name]) > LOCAL, node
+
+
+@pytest.mark.parametrize("act", ["relu", "relu6", "hswish", "swish", "gelu"])
+@pytest.mark.parametrize("gate", ["sigmoid", "hsigmoid"])
+@pytest.mark.parametrize("size", [0.3, 1, 3, 40])
+def test_activations_that_join_their_kernels(act: str, gate: str, size: float) -> None:
+    """From values that no clipping touches to values that are nearly all clipped."""
+    arch = archdsl.parse(
+        f"arch net input 12x12x3 act {act} se from=expanded round=1 act=relu gate={gate} "
+        "stem { conv_k3_o16 } stage { ir_k3_o16_e2_se0.5 } head { pool fc_o8 }"
+    )
+    weights = lively(arch)
+    for key in ("stem.0.norm", "stages.stage1.0.expand.norm", "stages.stage1.0.depthwise.norm"):
+        for part in ("weight", "bias"):
+            weights[f"{key}.{part}"] = weights[f"{key}.{part}"] * np.float32(size)
+    batch = images(arch, 4)
+    wanted = values(archdsl.compile(arch, to="onnx", weights=weights), batch)["output"]
+    found = values(integer(arch, weights), batch)["output"]
+    assert sqnr(found, wanted) > 20
+
+
+def test_onnxruntime_means_the_same_with_and_without_its_integer_operators(
+    small: tuple[archdsl.Arch, dict[str, Any]],
+) -> None:
+    """As written, in float32, and as optimised: scales that are not read as written stay right."""
+    arch, weights = small
+    artifact = integer(arch, weights)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = onnxruntime.InferenceSession(artifact.data, options, providers=["CPUExecutionProvider"])
+    batch = images(arch, 4)
+    (wanted,) = plain.run(None, {"image": batch.transpose(0, 3, 1, 2)})
+    # Rounding to even or not, once in a while, is a step of a scale.
+    assert sqnr(values(artifact, batch)["output"], wanted) > 28
+
+
+def test_features_are_float(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
+    arch, weights = small
+    stages = ["c1", "c2", "c3"]
+    batch = images(arch)
+    options = {"weights": weights, "features": stages}
+    wanted = values(archdsl.compile(arch, to="onnx", **options), batch)
+    artifact = integer(arch, weights, features=stages)
+    checked(artifact)
+    found = values(artifact, batch)
+    assert list(found) == ["output", *stages]
+    for name, value in found.items():
+        assert value.dtype == np.float32
+        assert sqnr(value, wanted[name]) > 15
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+@given(texts())
+def test_a_random_network_is_valid_and_right(text: str) -> None:
+    try:
+        arch = archdsl.parse(text)
+    except archdsl.ArchError:
+        assume(False)
+    weights = lively(arch)
+    batch = images(arch, 2)
+    found = ranges(arch, weights, batch)
+    artifact = archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found)
+    checked(artifact)
+    wanted = values(archdsl.compile(arch, to="onnx", weights=weights), batch)["output"]
+    result = values(artifact, batch)["output"]
+    # The few outputs of a tiny network may be a small difference of large values; but there is no
+    # network whose output leaves the range of what it should be.
+    spread = max(float(np.abs(wanted).max()), 0.05)
+    assert result.shape == wanted.shape
+    assert float(np.abs(result - wanted).max()) <= spread
+
+
+# ------------------------------------------------------------------------------------ the file
+
+
+def test_weights_and_biases(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
+    arch, weights = small
+    artifact = integer(arch, weights)
+    again = integer(arch, weights)
+    assert artifact.data == again.data
+    model = checked(artifact)
+    tensors = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    names = [name for name in tensors if name.endswith(".weight.integers")]
+    assert len(names) == sum(
+        node.op.name in ("conv2d", "linear", "batch_norm")
+        for node in fold_batch_norm(arch.graph(), weights).graph
+    )
+    for name in names:
+        weight, scale = tensors[name], tensors[name.replace("integers", "scale")]
+        assert weight.dtype == np.int8 and weight.min() >= -127
+        assert scale.shape == (len(weight),)
+        bias = name.replace("weight.", "bias.")
+        if bias in tensors:
+            assert tensors[bias].dtype == np.int32
+        rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1).astype(int)
+        if weight.ndim == 4 and weight.shape[1] == 1:
+            continue
+        # No product of two neighbouring channels leaves 16 bits.
+        rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+        assert np.abs(rows[:, ::2] + rows[:, 1::2]).max() <= 128
+
+
+def test_neighbouring_channels_bound_the_scale() -> None:
+    weight = np.zeros((3, 4, 1, 1), np.float32)
+    weight[0, :2, 0, 0] = 1, 1
+    weight[1, :2, 0, 0] = 1, -1
+    weight[2, 1:3, 0, 0] = 1, 1
+    least = onnx_quantized.least_scales(weight)
+    assert least is not None
+    np.testing.assert_allclose(least * 127, [2, 0, 1])
+    assert onnx_quantized.least_scales(np.ones((8, 1, 3, 3), np.float32)) is None
+
+
+def test_int8_without_ranges(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
+    arch, weights = small
+    with pytest.raises(archdsl.BackendError, match="calibration"):
+        archdsl.compile(arch, to="onnx", dtype="int8")
+    with pytest.raises(archdsl.ArchError, match="E0804"):
+        OnnxBackend().emit(Job(arch, Options("int8"), filename="net.onnx"))
+    found = ranges(arch, weights, images(arch))
+    del found["head.3"]
+    found["head.0.act"] = (0.0, float("nan"))
+    with pytest.raises(archdsl.ArchError, match=r"`head\.0\.act`, `head\.3`"):
+        archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found)
+
+
+def test_dynamic_int8_is_not_offered() -> None:
+    with pytest.raises(archdsl.BackendError, match="not 'int8_dynamic'"):
+        archdsl.compile(archdsl.parse(SMALL), to="onnx", dtype="int8_dynamic")
+
+
+# ---------------------------------------------------------------------------- trained networks
+
+
+@pytest.mark.photos
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_int8_still_names_what_is_in_the_photos(
+    net: Trained, checkpoint: Callable[[Trained], State]
+) -> None:
+    arch = archdsl.load(net.path)
+    tensors = checkpoint(net).values()
+    keys = arch.graph().state()
+    weights = {key: tensor.numpy() for key, tensor in zip(keys, tensors, strict=True)}
+    photos = np.concatenate([net.image(photo).numpy() for photo in PHOTOS]).transpose(0, 2, 3, 1)
+    # Other images than those that are judged: mirrored, and shifted with what leaves coming back.
+    mirrored = photos[:, :, ::-1]
+    calibration = np.concatenate([mirrored, np.roll(photos, 31, 1), np.roll(mirrored, 40, 2)])
+    found = ranges(arch, weights, calibration)
+    artifact = archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found)
+    checked(artifact)
+    wanted = values(archdsl.compile(arch, to="onnx", weights=weights), photos)["output"]
+    logits = values(artifact, photos)["output"]
+    ratio = sqnr(logits, wanted)
+    print(f"{arch.name} int8: SQNR {ratio:.1f} dB, classes {logits.argmax(axis=1)}")
+    for photo, row in zip(PHOTOS, logits, strict=True):
+        assert int(row.argmax()) in CLASSES[photo]
+    assert ratio > 15
