@@ -86,6 +86,7 @@ def _conv_norm_act(b: BlockReader) -> Call:
         "bias": conv.bias,
         "norm": "norm" in b,
         "act": b.act("act"),
+        "residual": "add" in b,
     }
     return Call("ConvNormAct", (conv.in_channels, conv.out_channels), options)
 

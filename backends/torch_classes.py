@@ -34,6 +34,7 @@ OPTIONS: dict[str, tuple[str, object]] = {
 }
 OWN_DEFAULTS: dict[tuple[str, str], object] = {
     ("ConvNormAct", "kernel"): 1,
+    ("ConvNormAct", "residual"): False,
     ("Classifier", "bias"): True,
     ("Classifier", "act"): NONE,
     ("nn.Linear", "bias"): True,

@@ -87,6 +87,8 @@ class Network:
                 parts.varied.add("groups")
             if part in LINEAR or block.act(f"{part}.act".lstrip(".")) != self.act:
                 parts.varied.add("act")
+        if "residual" in parts:  # a base stands before its class
+            found = {"Residual": found["Residual"], **found}
         strided = [conv for _, _, conv in self.convs if conv.stride != (1, 1)]
         if any(conv.kernel[0] < max(conv.stride) for conv in strided):
             found["SameConv2d"].traits.add("small_kernels")
@@ -97,7 +99,7 @@ class Network:
             "SqueezeExcite": "se.reduce" in self.ops,
             "LayerScale": "layer_scale" in self.ops,
             "DropPath": self.arch.attributes.droppath > 0 and "add" in self.ops,
-            "Residual": any(found[name].used for name in RESIDUALS),
+            "Residual": "residual" in parts or any(found[name].used for name in RESIDUALS),
             "split": any(found[name].used for name in ATTENTIONS),
             "reduction": "key_reduce.conv" in self.ops,
             "initialize": self.arch.total.params > 0,
@@ -158,7 +160,9 @@ class Network:
             "aliases": Code(" = ".join(aliases)),
             "classes": self.arch.classes if self.takes_classes else None,
             "cls": self.name,
-            "definitions": [d for name in DEFINITIONS if (d := self.definitions[name]).used],
+            "definitions": [
+                d for name, d in self.definitions.items() if name in DEFINITIONS and d.used
+            ],
             "drop_path": attributes.droppath if self.definitions["DropPath"].used else None,
             "features": [
                 Code(f"{checked(stage):{column}}  {shape_of(shape)}")

@@ -39,7 +39,6 @@ REFUSED = {
     "space to depth": 3,
     "squeeze-and-excitation with": 1,
     "squeeze-and-excitation in a `dsa`": 5,
-    "residual around a convolution": 14,
 }
 LOGITS = (
     "mnasnet_100",
@@ -56,6 +55,7 @@ LOGITS = (
     "tinynet_e",
     "mobilenet_edgetpu_v2_s",
     "efficientnetv2_rw_s",
+    "tf_efficientnetv2_b0",
     "mobilenetv3_large_150d",
     "tf_mobilenetv3_small_minimal_100",
     "fbnetv3_b",
@@ -382,7 +382,7 @@ class Generator:
         # timm's attention cannot end a stage: it lacks what `feature_info` asks it for.
         kind = some(*kinds, *(["mqa", "mha"] if stride == 1 and not last else []))
         out = some(8, 12, 16, 20, 24, 32, 40, 48)
-        if kind == "mha" or (kind != "cn" and some(True, False)):
+        if kind == "mha" or some(True, False):
             same = self.written(self.channels)
             out = same or out
         before, self.channels = self.channels, self.width(out)
@@ -418,6 +418,8 @@ class Generator:
             words += [some("nre", "nr6", "nhs", "nsw")]
         if kind in ("ir", "ds", "er", "uir") and some(True, False, False, False):
             words += [some("noskip", "noskip", "skip")]
+        if kind == "cn" and some(True, False):
+            words += ["skip"]
         return self.shuffled(words)
 
     def groups(self, before: int, ratio: float) -> list[str]:

@@ -78,7 +78,7 @@ _ATTENTION = {
     "residual": flags,
     "layer_scale": layer_scales,
 }
-_CONVOLUTION = {**_STRIDED, "bias": flags, "norm": flags}
+_CONVOLUTION = {**_STRIDED, "bias": flags, "norm": flags, "residual": flags}
 
 # The optional fields of each kind; every kind has repeats and in_channels besides.
 FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {

@@ -35,8 +35,8 @@ REPEATS = ["", "", "r2", "r3"]
 SCALE = ["", "ls", "nols"]
 HEADS = [["h1", "h2", "h3"], ["d1", "d3", "d4"], ["", "kv1", "kv2", "kv3"], ["", "k1", "k5"]]
 FIELDS: dict[str, list[list[str]]] = {
-    "conv": [OUT, *STRIDED, REPEATS, ["", "bias"], ["", "nonorm"]],
-    "dw": [*STRIDED, REPEATS, ["", "bias"], ["", "nonorm"]],
+    "conv": [OUT, *STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
+    "dw": [*STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
     "sep": [OUT, *STRIDED, REPEATS],
     "ir": [OUT, *STRIDED, EXPANSION, ["", "", "se0.25", "se0.5"], ["", "noskip"], REPEATS],
     "fused": [

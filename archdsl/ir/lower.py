@@ -351,9 +351,7 @@ def _heads(b: _Builder, name: str, source: str, shape: Shape) -> str:
 
 def _convolution(b: _Builder, block: Convolution) -> None:
     b.conv("conv", b.out(block.out_channels), block.kernel, b.stride, bias=block.bias)
-    if block.norm:
-        b.norm("norm")
-    b.act("act", block.act)
+    _finished(b, block)
 
 
 def _depthwise(b: _Builder, block: Depthwise) -> None:
@@ -366,9 +364,14 @@ def _depthwise(b: _Builder, block: Depthwise) -> None:
             "leave `o` out, or use `sep` or `conv`",
         )
     b.conv("conv", out, block.kernel, b.stride, groups=out, bias=block.bias)
+    _finished(b, block)
+
+
+def _finished(b: _Builder, block: Convolution | Depthwise) -> None:
     if block.norm:
         b.norm("norm")
     b.act("act", block.act)
+    b.residual(block.residual)
 
 
 def _pool(b: _Builder, block: Pool) -> None:

@@ -78,6 +78,8 @@ class _Decoding:
             if part.values is None and part.key.text in KINDS and part is not parts[0]:
                 message = f"the kind `{part.key.text}` follows a field"
                 hint = f"the kind comes first: `{part.key.text}_...`"
+                if part.key.text == "skip" and "residual" in vocabulary(kind).flags:
+                    hint = "a residual is `residual` here"
                 self.problem("E0213", message, _at(part, self.text), hint)
                 return Decoded(None, {}, tuple(self.problems[-1:]))
             self.part(kind, part)

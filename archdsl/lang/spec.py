@@ -227,17 +227,20 @@ class _Convolution(_Strided):
     norm: Annotated[bool, Flags({"nonorm": False})] = Field(
         True, description="`nonorm`: no normalisation"
     )
+    residual: Annotated[bool, Flags({"residual": True})] = Field(
+        False, description="`residual`: the input is added to the output"
+    )
 
 
 class Convolution(_Convolution):
-    """Convolution, norm, act."""
+    """Convolution, norm, act, where wanted the residual."""
 
     title = "convolution, norm, activation"
     kind: Literal["conv"]
 
 
 class Depthwise(_Convolution):
-    """Depthwise convolution, norm, act."""
+    """Depthwise convolution, norm, act, where wanted the residual."""
 
     title = "depthwise convolution, norm, activation"
     kind: Literal["dw"]

@@ -357,8 +357,8 @@ class _Writer:
             return 0.0
         conv: Any = head[0].block
         built = (conv.kernel, head[0].stride, head[0].out_channels, conv.bias, conv.norm)
-        act = head[0].act(self.attributes)
-        if (*built, act, head[0].repeats) != (1, (1, 1), _HEAD, False, True, "relu", 1):
+        more = (conv.residual, head[0].act(self.attributes), head[0].repeats)
+        if (*built, *more) != (1, (1, 1), _HEAD, False, True, False, "relu", 1):
             what = f"MnasNet's last convolution is `conv_k1_o{_HEAD}!` with relu"
             self.writing.refuse(what, head[0])
         last: Any = head[-1].block

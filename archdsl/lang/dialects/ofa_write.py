@@ -111,6 +111,9 @@ class _Writer:
         if block.kind != "conv" or item.repeats != 1:
             self.writing.refuse("one convolution stands here in these networks", item)
             return {}
+        if block.residual:
+            what = "these networks have no residual around a convolution alone"
+            self.writing.refuse(what, item, "residual")
         return {
             "name": "ConvLayer",
             "kernel_size": block.kernel,

@@ -75,6 +75,8 @@ class Block:
                 fields["act"] = (act, words.flags[word])
         if "noskip" in words.flags and words.kind not in ("cn", "dsa"):
             fields["residual"] = (False, words.flags["noskip"])
+        if "skip" in words.flags and words.kind == "cn":
+            fields["residual"] = (True, words.flags["skip"])
         return {**fields, **{name: value for name, value in more.items() if value is not None}}
 
     def made(self, kind: str, fields: dict[str, Placed]) -> list[AnyBlock | None]:
@@ -244,12 +246,6 @@ class Block:
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"))
         groups = self.groups()
         size = groups[0] if groups else 0
-        if "skip" in self.words.flags:
-            self.reading.refuse(
-                "`skip`: the language has no residual around a convolution and its activation",
-                self.words.flags["skip"],
-            )
-            return []
         if not size:
             return self.made("conv", fields)
         if size == 1 and self.channels == self.out:

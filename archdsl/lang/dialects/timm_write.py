@@ -121,6 +121,7 @@ class _Writer:
             return {}
         item, block = stem[0], stem[0].block
         self.plain_conv(item, "timm's stem")
+        self.no_residual(item, "timm's stem")
         if item.stride != (2, 2) or item.repeats != 1:
             self.writing.refuse("timm's stem has a stride of 2", item, "stride")
         self.act = item.act(self.attributes)
@@ -137,6 +138,10 @@ class _Writer:
         block: Any = item.block
         if block.bias or not block.norm:
             self.writing.refuse(f"{what} has a norm and no bias", item)
+
+    def no_residual(self, item: Item, what: str) -> None:
+        if item.block.residual:  # type: ignore[attr-defined]
+            self.writing.refuse(f"{what} has no residual", item, "residual")
 
     def head(self, head: list[Item], stem: list[Item]) -> _Head:
         """timm's class by its head: `conv pool fc` (EfficientNet), `pool conv fc` (MobileNetV3)."""
@@ -165,6 +170,7 @@ class _Writer:
         for item in own:
             conv: Any = item.block
             keywords["num_features"] = item.out_channels
+            self.no_residual(item, "timm's head")
             if behind:
                 keywords |= {"model_cls": "MobileNetV3", "head_norm": conv.norm}
                 keywords |= {"head_bias": conv.bias} if not conv.norm else {}
@@ -384,7 +390,7 @@ class _Strings:
 
     def _conv(self, inputs: tuple[int, ...]) -> dict[str, Any]:
         self.writer.plain_conv(self.item, "timm's `cn`")
-        return {"kind": "cn", "k": self.block.kernel}
+        return {"kind": "cn", "k": self.block.kernel, "flags": {"skip": self.block.residual}}
 
     def _dw(self, inputs: tuple[int, ...]) -> dict[str, Any]:
         return {**self._conv(inputs), "gs": 1}
