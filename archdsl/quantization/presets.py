@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -66,7 +67,9 @@ def pixels(path: Path, input: Shape, preset: Preset) -> Array:
     """
     image_module = _pillow()
     height, width, channels = input
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        # Pillow warns of large images before their size is known here, and refuses larger ones.
+        warnings.simplefilter("ignore")
         image = image_module.open(file, formats=_FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has more than {MAX_PIXELS:,} pixels")
