@@ -1,17 +1,15 @@
 """The emitted modules against other implementations, with random weights in every tensor.
 
 Both hold their tensors in the order of the forward pass, so the n-th of one is the n-th of the
-other. Three kinds of peers: timm's and torchvision's networks, and, for members that neither has,
-timm's blocks put together by the rows of the catalogue, written a second time in timm's notation.
-
-Where a peer departs from the official network, its line says how, as a change of our text that
-makes the same departure: `pad same` becomes `pad symmetric`, a scaled stem a fixed one. Two things
-are set right on the peer itself: timm's padding and its norms' epsilon.
+other. peer_networks.py has the networks of timm and torchvision, and what makes them of ours; here
+it is proved in two ways. As the library makes it, a network is ours with the changes of its line.
+And with timm's padding and epsilon set right, its networks prove that the members are the official
+ones; those that timm has no name for are made by its generators at another width, or of its blocks
+by the rows of the catalogue, written a second time in timm's notation.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,48 +20,58 @@ from typing import Any
 
 import pytest
 import torch
+from peer_networks import (
+    ACTIVE,
+    TIMM_PEERS,
+    TORCHVISION_PEERS,
+    Change,
+    Peer,
+    Settings,
+    as_published,
+    changed,
+    fixed_stem,
+    fixed_tail,
+    text_of,
+)
 from torch import nn
 
 import archdsl
-from archdsl.library import find_member, members, published_source
+from archdsl.library import members
 
 pytestmark = pytest.mark.peers
 TOLERANCE = 1e-5
+SIDE = 128
+
+
+# ------------------------------------------------------------------------- the official networks
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another implementation of a member, and the changes of our text that make its departures."""
+class Official:
+    """A network with the official padding and epsilon set on it, and what it still departs in."""
 
     build: Callable[[], nn.Module]
-    changes: tuple[tuple[str, str], ...] = ()
-    side: int = 128
+    changes: tuple[Change, ...] = ()
 
 
 def timm_models() -> ModuleType:
     return sys.modules["timm"].models  # type: ignore[no-any-return]
 
 
-def timms(name: str, eps: float = 1e-3, **options: Any) -> Callable[[], nn.Module]:
+def named(peer: Peer) -> Official:
     """A network of timm's, by name."""
-
-    def build() -> nn.Module:
-        model: nn.Module = sys.modules["timm"].create_model(
-            name, pad_type="same", bn_eps=eps, **options
-        )
-        return model
-
-    return build
+    eps = Settings.of(text_of(peer.member)).eps
+    return Official(partial(peer.build, pad_type="same", bn_eps=eps), peer.changes)
 
 
-def scaled(generator: str, name: str, width: float, eps: float = 1e-3) -> Callable[[], nn.Module]:
+def scaled(generator: str, name: str, width: float) -> Callable[[], nn.Module]:
     """A network of timm's at a width that it has no name for."""
 
     def build() -> nn.Module:
         models = timm_models()
         file = models.mobilenetv3 if generator[-2:] in ("v3", "v4") else models.efficientnet
         model: nn.Module = getattr(file, f"_gen_{generator}")(
-            name, width, pad_type="same", bn_eps=eps
+            name, width, pad_type="same", bn_eps=1e-3
         )
         return model
 
@@ -103,128 +111,50 @@ def rows(
     return build
 
 
-def torchvisions(name: str, **options: Any) -> Callable[[], nn.Module]:
-    """A network of torchvision's, by name."""
-
-    def build() -> nn.Module:
-        model: nn.Module = getattr(sys.modules["torchvision"].models, name)(**options)
-        return model
-
-    return build
-
-
-def torchvisions_reduced(name: str, last: int) -> Callable[[], nn.Module]:
-    """MobileNetV3 of torchvision with its tail reduced."""
-
-    def build() -> nn.Module:
-        file = sys.modules["torchvision"].models.mobilenetv3
-        blocks, channels = file._mobilenet_v3_conf(name, reduced_tail=True)
-        assert channels == last
-        network: nn.Module = file.MobileNetV3(blocks, channels)
-        return network
-
-    return build
-
-
 # ----------------------------------------------------------------------------- what differs where
 
+# The first that timm has for a member.
+NAMED = {peer.member: named(peer) for peer in reversed(TIMM_PEERS)}
 
-def fixed_stem(channels: int) -> tuple[str, str]:
-    stem = f"stem {{\n conv_k3_s22_o{channels}"
-    return stem, f"{stem}!"
-
-
-def fixed_tail(channels: int) -> tuple[str, str]:
-    return f"_o{channels}+", f"_o{channels}!"
-
-
-# timm's first block of the EdgeTPU networks has an activation.
-ACTIVE = ("fused_e1_", "conv_k1_")
-SYMMETRIC = ("pad same", "pad symmetric")
-
-TIMM = {
-    "mnv1": Peer(timms("mobilenetv1_100")),
+SCALED = {
     **{
-        f"mnv1_{width:03.0f}": Peer(scaled("mobilenet_v1", "mobilenetv1_100", width / 100))
+        f"mnv1_{width:03.0f}": Official(scaled("mobilenet_v1", "mobilenetv1_100", width / 100))
         for width in (75, 50, 25)
     },
-    "mnv2": Peer(timms("mobilenetv2_100")),
     **{
-        f"mnv2_{width:03.0f}": Peer(scaled("mobilenet_v2", "mobilenetv2_100", width / 100))
-        for width in (35, 50, 75, 130, 140, 150, 200)
+        f"mnv2_{width:03.0f}": Official(scaled("mobilenet_v2", "mobilenetv2_100", width / 100))
+        for width in (130, 150, 200)
     },
-    "mnv3_large": Peer(timms("tf_mobilenetv3_large_100")),
-    "mnv3_large_075": Peer(timms("tf_mobilenetv3_large_075")),
-    "mnv3_large_min": Peer(timms("tf_mobilenetv3_large_minimal_100")),
-    "mnv3_small": Peer(timms("tf_mobilenetv3_small_100")),
-    "mnv3_small_075": Peer(timms("tf_mobilenetv3_small_075")),
-    "mnv3_small_min": Peer(timms("tf_mobilenetv3_small_minimal_100")),
-    # timm keeps the stem of a V3 below a width of 0.75 ...
     **{
-        f"mnv3_{size}_{width:03.0f}": Peer(
+        f"mnv3_{size}_{width:03.0f}": Official(
             scaled("mobilenet_v3", f"mobilenetv3_{size}_100", width / 100), (fixed_stem(16),)
         )
-        for size in ("large", "small")
-        for width in (35, 50)
+        for size, width in (("large", 35), ("large", 50), ("small", 35))
     },
-    # ... and its last convolution at every width.
-    "mnv3_large_125": Peer(
+    "mnv3_large_125": Official(
         scaled("mobilenet_v3", "mobilenetv3_large_100", 1.25), (fixed_tail(1280),)
     ),
-    "mnv3_small_125": Peer(
+    "mnv3_small_125": Official(
         scaled("mobilenet_v3", "mobilenetv3_small_100", 1.25), (fixed_tail(1024),)
     ),
-    "mnv4_conv_s": Peer(timms("mobilenetv4_conv_small", 1e-6)),
-    # The stem of a V4 it keeps at every width below 1.
-    "mnv4_conv_s_035": Peer(
-        scaled("mobilenet_v4", "mobilenetv4_conv_small", 0.35, 1e-6), (fixed_stem(32),)
+    "mn_edgetpu_075": Official(
+        scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", 0.75), (ACTIVE,)
     ),
-    "mnv4_conv_s_050": Peer(
-        scaled("mobilenet_v4", "mobilenetv4_conv_small", 0.5, 1e-6), (fixed_stem(32),)
-    ),
-    "mnv4_conv_m": Peer(timms("mobilenetv4_conv_medium")),
-    "mnv4_conv_l": Peer(timms("mobilenetv4_conv_large")),
-    "mnv4_hybrid_m": Peer(timms("mobilenetv4_hybrid_medium")),
-    "mnv4_hybrid_m_075": Peer(
-        scaled("mobilenet_v4", "mobilenetv4_hybrid_medium", 0.75), (fixed_stem(32),)
-    ),
-    "mnv4_hybrid_l": Peer(timms("mobilenetv4_hybrid_large")),
-    "mn_edgetpu": Peer(timms("mobilenet_edgetpu_100"), (ACTIVE,)),
-    "mn_edgetpu_075": Peer(scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", 0.75), (ACTIVE,)),
     # The wide ones, and the narrow head: timm keeps 1280 features at every width.
-    "mn_edgetpu_075_960": Peer(
+    "mn_edgetpu_075_960": Official(
         scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", 0.75),
         (ACTIVE, ("conv_k1_o1280", "conv_k1_o1280!")),
     ),
     **{
-        f"mn_edgetpu_{width:03.0f}": Peer(
+        f"mn_edgetpu_{width:03.0f}": Official(
             scaled("mobilenet_edgetpu", "mobilenet_edgetpu_100", width / 100),
             (ACTIVE, fixed_tail(1280)),
         )
         for width in (125, 150, 175)
     },
-    # timm's xs has a 3x3 stem.
-    "mn_edgetpu_v2_xs": Peer(
-        timms("mobilenet_edgetpu_v2_xs"), (ACTIVE, ("conv_k5_s22", "conv_k3_s22"))
-    ),
-    **{
-        f"mn_edgetpu_v2_{size}": Peer(timms(f"mobilenet_edgetpu_v2_{size}"), (ACTIVE,))
-        for size in ("s", "m", "l")
-    },
-    "mnasnet_a1": Peer(timms("semnasnet_100")),
-    **{
-        f"mnasnet_a1_{width:03.0f}": Peer(scaled("mnasnet_a1", "semnasnet_100", width / 100))
-        for width in (35, 50, 75, 140)
-    },
-    "mnasnet_b1": Peer(timms("mnasnet_100")),
-    **{
-        f"mnasnet_b1_{width:03.0f}": Peer(scaled("mnasnet_b1", "mnasnet_100", width / 100))
-        for width in (35, 50, 75, 130, 140)
-    },
-    # timm gives the first block a residual.
-    "mnasnet_small": Peer(timms("mnasnet_small"), (("o8_noskip", "o8"),)),
-    **{f"efficientnet_b{n}": Peer(timms(f"tf_efficientnet_b{n}")) for n in range(8)},
-    **{f"efficientnet_lite{n}": Peer(timms(f"tf_efficientnet_lite{n}")) for n in range(5)},
+    "mnasnet_a1_035": Official(scaled("mnasnet_a1", "semnasnet_100", 0.35)),
+    "mnasnet_b1_035": Official(scaled("mnasnet_b1", "mnasnet_100", 0.35)),
+    "mnasnet_b1_130": Official(scaled("mnasnet_b1", "mnasnet_100", 1.3)),
 }
 
 _MULTI_MAX = (
@@ -258,13 +188,13 @@ _multi = partial(rows, tail="v4", stem_size=32, num_features=1280)
 _small = partial(rows, tail="v3", act="hard_swish", stem_size=16, num_features=1024)
 
 ROWS = {
-    "mn_multi_max": Peer(_multi(*_multi_max(_RESIDUAL, *_MULTI_MAX_160))),
-    "mn_multi_max_150": Peer(
+    "mn_multi_max": Official(_multi(*_multi_max(_RESIDUAL, *_MULTI_MAX_160))),
+    "mn_multi_max_150": Official(
         partial(rows, tail="v4", stem_size=32, num_features=1920)(
             *_multi_max(_RESIDUAL, *_MULTI_MAX_160), width=1.5
         )
     ),
-    "mn_multi_max_tunas": Peer(
+    "mn_multi_max_tunas": Official(
         rows(
             *_multi_max(f"{_RESIDUAL}_noskip", *_MULTI_MAX_160),
             tail="v3",
@@ -272,27 +202,27 @@ ROWS = {
             num_features=1280,
         )
     ),
-    "mn_multi_max_seg": Peer(
+    "mn_multi_max_seg": Official(
         _multi(
             *_multi_max(_RESIDUAL),
             "ir_r1_k3_s2_e6_c160 ir_r1_k5_s1_e2_c96 ir_r1_k3_s1_e4_c96 ir_r1_k5_s1_e3.33333_c96",
             "cn_r1_k1_s1_c448",
         )
     ),
-    "mn_multi_avg": Peer(_multi(*_MULTI_AVG, *_MULTI_AVG_192)),
-    "mn_multi_avg_150": Peer(
+    "mn_multi_avg": Official(_multi(*_MULTI_AVG, *_MULTI_AVG_192)),
+    "mn_multi_avg_150": Official(
         partial(rows, tail="v4", stem_size=32, num_features=1920)(
             *_MULTI_AVG, *_MULTI_AVG_192, width=1.5
         )
     ),
-    "mn_multi_avg_seg": Peer(
+    "mn_multi_avg_seg": Official(
         _multi(
             *_MULTI_AVG,
             "ir_r1_k3_s2_e6_c192 ir_r1_k5_s1_e2_c96 ir_r2_k5_s1_e4_c96",
             "cn_r1_k1_s1_c448",
         )
     ),
-    "mn_edgetpu_v2_tiny": Peer(
+    "mn_edgetpu_v2_tiny": Official(
         rows(
             "cn_r1_k1_s1_c16",
             "er_r1_k3_s2_e8_c32 er_r1_k3_s1_e4_gs64_c32",
@@ -308,7 +238,7 @@ ROWS = {
         (ACTIVE,),
     ),
     # timm rounds the expanded widths to multiples of 8, also where the channels are as written.
-    "mnasnet_d1": Peer(
+    "mnasnet_d1": Official(
         rows(
             "ir_r1_k3_s1_e9_c24",
             "ir_r3_k3_s2_e9_c36",
@@ -320,7 +250,7 @@ ROWS = {
         ),
         (("round 1", "round 8"), ("o36", "o36!")),
     ),
-    "mnasnet_d1_320": Peer(
+    "mnasnet_d1_320": Official(
         rows(
             "ir_r3_k5_s1_e6_c24",
             "ir_r4_k7_s2_e9_c36",
@@ -333,7 +263,7 @@ ROWS = {
         ),
         (("round 1", "round 8"), ("o36", "o36!")),
     ),
-    "mnv3_large_det": Peer(
+    "mnv3_large_det": Official(
         rows(
             "ds_r1_k3_s1_e1_c16_nre",
             "ir_r1_k3_s2_e4_c24_nre ir_r1_k3_s1_e3_c24_nre",
@@ -348,15 +278,15 @@ ROWS = {
             num_features=1280,
         )
     ),
-    "mnv3_small_det": Peer(_small(*_SMALL, "ir_r3_k5_s2_e6_c48_se0.25", "cn_r1_k1_s1_c288")),
-    "mnv3_small_reduced": Peer(
+    "mnv3_small_det": Official(_small(*_SMALL, "ir_r3_k5_s2_e6_c48_se0.25", "cn_r1_k1_s1_c288")),
+    "mnv3_small_reduced": Official(
         _small(
             *_SMALL,
             "ir_r1_k5_s2_e3_c48_se0.25 ir_r2_k5_s1_e6_c48_se0.25",
             "cn_r1_k1_s1_c288",
         )
     ),
-    "mnv4_conv_m_seg": Peer(
+    "mnv4_conv_m_seg": Official(
         rows(
             "er_r1_k3_s2_e4_c48",
             "uir_r1_a3_k5_s2_e4_c80 uir_r1_a3_k3_s1_e2_c80",
@@ -372,7 +302,7 @@ ROWS = {
             num_features=1280,
         )
     ),
-    "mnv4_hybrid_m_paper": Peer(
+    "mnv4_hybrid_m_paper": Official(
         rows(
             "er_r1_k3_s2_e4_c48",
             "uir_r1_a3_k5_s2_e4_c80 uir_r1_a3_k3_s1_e2_c80",
@@ -396,37 +326,22 @@ ROWS = {
     ),
 }
 
-# torchvision pads as PyTorch does. Its norms' epsilon is 1e-5, but in V3 and EfficientNet-B5 to B7.
-_EPS = ("eps=1e-3", "eps=1e-5")
-TORCHVISION = {
-    "mnv2": Peer(torchvisions("mobilenet_v2"), (SYMMETRIC, _EPS)),
-    "mnv2_050": Peer(torchvisions("mobilenet_v2", width_mult=0.5), (SYMMETRIC, _EPS)),
-    "mnv3_large": Peer(torchvisions("mobilenet_v3_large"), (SYMMETRIC,)),
-    "mnv3_small": Peer(torchvisions("mobilenet_v3_small"), (SYMMETRIC,)),
-    # It halves the last convolution too.
-    "mnv3_large_det": Peer(
-        torchvisions_reduced("mobilenet_v3_large", 640), (SYMMETRIC, ("o1280+", "o640"))
-    ),
-    "mnv3_small_det": Peer(
-        torchvisions_reduced("mobilenet_v3_small", 512), (SYMMETRIC, ("o1024+", "o512"))
-    ),
-    "mnasnet_b1": Peer(torchvisions("mnasnet1_0"), (SYMMETRIC, _EPS)),
-    "mnasnet_b1_050": Peer(torchvisions("mnasnet0_5"), (SYMMETRIC, _EPS)),
-    "mnasnet_b1_075": Peer(torchvisions("mnasnet0_75"), (SYMMETRIC, _EPS)),
-    "mnasnet_b1_130": Peer(torchvisions("mnasnet1_3"), (SYMMETRIC, _EPS)),
-    **{
-        f"efficientnet_b{n}": Peer(
-            torchvisions(f"efficientnet_b{n}"), (SYMMETRIC, _EPS) if n < 5 else (SYMMETRIC,)
-        )
-        for n in range(8)
-    },
-}
+OFFICIAL = {**NAMED, **SCALED, **ROWS}
 
-PEERS = [
-    pytest.param(name, peer, id=f"{library}-{name}")
-    for library, table in (("timm", TIMM), ("rows", ROWS), ("torchvision", TORCHVISION))
-    for name, peer in table.items()
+# A comparison takes a second: of the networks whose settings alone differ, one of each kind.
+SAMPLE = {
+    *("mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_large_100", "mobilenetv4_conv_medium"),
+    *("mnasnet_100", "efficientnet_b0", "tf_efficientnet_lite0"),
+}
+AS_IS = [
+    peer
+    for peer in (*TIMM_PEERS, *TORCHVISION_PEERS)
+    if not peer.beyond and (peer.changes or peer.library == "torchvision" or peer.name in SAMPLE)
 ]
+
+
+def each(peers: list[Peer]) -> list[Any]:
+    return [pytest.param(peer, id=f"{peer.library}-{peer.name}") for peer in peers]
 
 
 # ------------------------------------------------------------------------------------- comparing
@@ -477,28 +392,17 @@ class OtherTensors(Exception):
     """Two networks differ already in the shapes of their weights."""
 
 
-def with_tensors(peer: Peer, state: dict[str, torch.Tensor]) -> nn.Module:
+def with_tensors(build: Callable[[], nn.Module], state: dict[str, torch.Tensor]) -> nn.Module:
     """The peer's network, built without memory, with our tensors."""
     with torch.device("meta"):
-        theirs = peer.build().eval()
+        theirs = build()
     other = theirs.state_dict()
     if roles(state) != roles(other):
         raise OtherTensors
     for (key, tensor), ours in zip(list(other.items()), state.values(), strict=True):
         other[key] = ours.view(tensor.shape)
     theirs.load_state_dict(other, assign=True)
-    return theirs
-
-
-def changed(name: str, changes: tuple[tuple[str, str], ...]) -> archdsl.Arch:
-    """A member with lines of its text changed; each change must find something."""
-    member = find_member(name)
-    assert member is not None
-    text = re.sub(" +", " ", published_source(member.file).text)  # columns are no matter here
-    for written, other in changes:
-        assert written in text, written
-        text = text.replace(written, other)
-    return archdsl.parse(text, variant=member.variant)
+    return theirs.eval()
 
 
 def difference(ours: nn.Module, theirs: nn.Module, image: torch.Tensor) -> float:
@@ -510,30 +414,36 @@ def difference(ours: nn.Module, theirs: nn.Module, image: torch.Tensor) -> float
     return float((logits - expected).abs().max()) / largest
 
 
-def compared(arch: archdsl.Arch, peer: Peer) -> float:
+def compared(arch: archdsl.Arch, build: Callable[[], nn.Module]) -> float:
     """The largest difference at two sizes, where padding falls differently."""
     torch.manual_seed(1)
     ours = archdsl.compile(arch, to="torch").load()
-    enliven(ours, torch.randn(2, 3, peer.side, peer.side))
-    theirs = with_tensors(peer, ours.state_dict())
-    sizes = ((peer.side, peer.side), (97, 131))
+    enliven(ours, torch.randn(2, 3, SIDE, SIDE))
+    theirs = with_tensors(build, ours.state_dict())
+    sizes = ((SIDE, SIDE), (97, 131))
     return max(difference(ours, theirs, torch.randn(1, 3, *size)) for size in sizes)
 
 
-@pytest.mark.parametrize(("name", "peer"), PEERS)
-def test_equals(name: str, peer: Peer) -> None:
-    assert compared(changed(name, peer.changes), peer) <= TOLERANCE
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_a_member_is_the_official_network(name: str) -> None:
+    official = OFFICIAL[name]
+    assert compared(changed(name, official.changes), official.build) <= TOLERANCE
 
 
-def test_every_member_has_a_peer() -> None:
-    assert {member.name for member in members()} == {*TIMM, *ROWS}
+def test_every_member_is_compared() -> None:
+    assert {member.name for member in members()} == {*OFFICIAL}
 
 
-@pytest.mark.parametrize("name", [name for name, peer in {**TIMM, **ROWS}.items() if peer.changes])
+@pytest.mark.parametrize("name", [name for name, peer in OFFICIAL.items() if peer.changes])
 def test_a_departure_is_one(name: str) -> None:
     """Without its changes the member is another network than the peer's."""
     with suppress(OtherTensors):
-        assert compared(changed(name, ()), {**TIMM, **ROWS}[name]) > 100 * TOLERANCE
+        assert compared(changed(name, ()), OFFICIAL[name].build) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("peer", each(AS_IS))
+def test_equals_as_the_library_makes_it(peer: Peer) -> None:
+    assert compared(as_published(peer), peer.build) <= TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -547,4 +457,50 @@ def test_a_departure_is_one(name: str) -> None:
 )
 def test_a_wrong_line_is_seen(written: str, wrong: str) -> None:
     """The comparison is tight enough: one wrong attribute shows."""
-    assert compared(changed("mnv2", ((written, wrong),)), TIMM["mnv2"]) > 10 * TOLERANCE
+    wrongly = changed("mnv2", ((written, wrong),))
+    assert compared(wrongly, OFFICIAL["mnv2"].build) > 10 * TOLERANCE
+
+
+# -------------------------------------------------------------------------------------- counting
+
+
+def counted(network: nn.Module, side: tuple[int, int]) -> tuple[int, int]:
+    """The parameters of a network on torch's meta device, and the MACs of its convolutions and
+    linear layers."""
+    macs = 0
+
+    def count(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal macs
+        weight = layer.weight
+        positions = output.numel() // weight.shape[0]  # type: ignore[operator]
+        macs += positions * weight.numel()  # type: ignore[operator]
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        network(torch.empty(1, 3, *side, device="meta"))
+    return sum(parameter.numel() for parameter in network.parameters()), macs
+
+
+def settings(network: nn.Module) -> Settings:
+    """The settings that a network has, read from its layers."""
+    norms = {(m.eps, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+    strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride != (1, 1)]
+    same = {type(conv).__name__ == "Conv2dSame" for conv in strided}
+    rates = {m.p for m in network.modules() if type(m) is nn.Dropout}
+    ((eps, momentum),), (padded,) = norms, same
+    (rate,) = rates or {getattr(network, "drop_rate", 0.0)}
+    assert momentum is not None
+    return Settings("same" if padded else "symmetric", eps, round(momentum, 12), rate)
+
+
+@pytest.mark.parametrize("peer", each([*TIMM_PEERS, *TORCHVISION_PEERS]))
+def test_counts_and_settings(peer: Peer) -> None:
+    """What docs/differences.md prints, counted by archdsl, is true of the library's own network."""
+    with torch.device("meta"):
+        network = peer.build().eval()
+    assert settings(network) == peer.settings
+    arch = as_published(peer)
+    cost = arch.cost()
+    assert counted(network, arch.input[:2]) == (cost.params, cost.macs - cost.macs_attention)
