@@ -59,6 +59,10 @@ class BlockReader:
     def act(self, name: str) -> Code:
         return ACTIVATIONS[self.op(name, Activation).function] if name in self else NONE
 
+    def squeezed(self) -> int:
+        """The inner width of the squeeze-and-excitation, 0 for none."""
+        return self.conv("se.reduce").out_channels if "se.reduce" in self else 0
+
     def convs(self) -> Iterable[tuple[str, Conv2d]]:
         """The convolutions that belong to a ConvNormAct, each with the name of that."""
         for name, op in self.ops.items():
@@ -93,7 +97,12 @@ def _conv_norm_act(b: BlockReader) -> Call:
 
 def _depthwise_separable(b: BlockReader) -> Call:
     conv = b.conv("depthwise.conv")
-    options = {"kernel": conv.kernel[0], "stride": stride_of(conv), "act": b.act("depthwise.act")}
+    options = {
+        "kernel": conv.kernel[0],
+        "stride": stride_of(conv),
+        "se": b.squeezed(),
+        "act": b.act("depthwise.act"),
+    }
     return Call("DepthwiseSeparable", (b.input[-1], b.output[-1]), options)
 
 
@@ -130,7 +139,7 @@ def _expanding(
     stride = stride_of(strided)
     more = {
         "stride": stride,
-        "se": b.conv("se.reduce").out_channels if "se.reduce" in b else 0,
+        "se": b.squeezed(),
         # A ratio near 1 may be rounded to no expansion, which then keeps its convolution.
         "expand": "expand.conv" in b and hidden == b.input[-1],
         "layer_scale": "layer_scale" in b,

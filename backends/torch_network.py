@@ -89,6 +89,8 @@ class Network:
                 parts.varied.add("act")
         if "residual" in parts:  # a base stands before its class
             found = {"Residual": found["Residual"], **found}
+        if len({block.act("se.act") for block in self.blocks if "se.reduce" in block}) > 1:
+            found["SqueezeExcite"].varied.add("act")
         strided = [conv for _, _, conv in self.convs if conv.stride != (1, 1)]
         if any(conv.kernel[0] < max(conv.stride) for conv in strided):
             found["SameConv2d"].traits.add("small_kernels")
@@ -173,7 +175,10 @@ class Network:
             "layer_scale": scales[0].init if scales else None,
             "norm": Code(f"eps={attributes.norm.eps}, momentum={attributes.norm.momentum}"),
             "same_padding": self.definitions["SameConv2d"].used,
-            "se": {role: squeezes[0].act(f"se.{role}") for role in ("act", "gate") if squeezes},
+            "se": {
+                **{role: squeezes[0].act(f"se.{role}") for role in ("act", "gate") if squeezes},
+                "varied": "act" in self.definitions["SqueezeExcite"],
+            },
             "sections": sections,
             "signature": self._signature(),
             "stem": "self.stem" in targets,

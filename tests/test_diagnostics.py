@@ -247,6 +247,7 @@ def file_with(stem: str, rest: str = "") -> str:
         ("k3__o16", "E0212", "_"),
         ("k3_o16,", "E0212", ","),
         ("k3_o16_conv", "E0213", "conv"),
+        ("conv_k3_skip", "E0213", "skip"),
         ("conf_k3", "E0201", "conf"),
         ("k{3,5}_o16", "E0107", "k{3,5}"),
         ("( k3 | k5 )", "E0107", "( k3 | k5 )"),

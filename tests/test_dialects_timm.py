@@ -37,8 +37,6 @@ REFUSED = {
     "pruned widths": 3,
     "several sizes": 8,
     "space to depth": 3,
-    "squeeze-and-excitation with": 1,
-    "squeeze-and-excitation in a `dsa`": 5,
 }
 LOGITS = (
     "mnasnet_100",
@@ -57,6 +55,8 @@ LOGITS = (
     "efficientnetv2_rw_s",
     "tf_efficientnetv2_b0",
     "mobilenetv3_large_150d",
+    "mobilenetv3_rw",
+    "lcnet_050",
     "tf_mobilenetv3_small_minimal_100",
     "fbnetv3_b",
     "mobilenetv4_conv_small_035",
@@ -339,8 +339,7 @@ class Generator:
             self.grouped = False
         squeeze = {"gate_layer": some("sigmoid", "hard_sigmoid")}
         squeeze["rd_round_fn"] = some("round", "round", "round_channels", "round_chs_fn")
-        self.forced = some(True, False)
-        if self.forced:
+        if some(True, False):
             squeeze["force_act_layer"] = some("relu", "swish")
         found["se_layer"] = squeeze
         if self.cls == "MobileNetV3":
@@ -409,12 +408,12 @@ class Generator:
             words += [f"e{ratio}"]
         elif kind in ("ds", "dsa", "cn") and some(True, False):
             words += ["e1"]
-        squeezed = kind in ("ir", "ds", "er") and some(True, False, False)
+        squeezed = kind in ("ir", "ds", "dsa", "er") and some(True, False, False)
         if squeezed:
             words += [f"se{some(0.25, 0.25, 0.5, 0.15, 0.3)}"]
         if kind == "er" and some(True, False, False):
             words += self.groups(before, ratio)
-        if some(True, False, False) and (self.forced or not squeezed):
+        if some(True, False, False):
             words += [some("nre", "nr6", "nhs", "nsw")]
         if kind in ("ir", "ds", "er", "uir") and some(True, False, False, False):
             words += [some("noskip", "noskip", "skip")]

@@ -369,7 +369,16 @@ def test_defaults_of_the_file() -> None:
             "depthwise.conv depthwise.norm depthwise.act pointwise.conv pointwise.norm"
             " pointwise.act",
         ),
+        (
+            "sep_k3_o24_se0.25",
+            "depthwise.conv depthwise.norm depthwise.act se.pool se.reduce se.act se.expand"
+            " se.gate se.mul pointwise.conv pointwise.norm pointwise.act",
+        ),
         ("conv_k3_o24", "conv norm act"),
+        ("conv_k3_o24_residual", "conv norm act"),
+        ("conv_k3_s2_residual", "conv norm act"),
+        ("conv_k3_residual", "conv norm act add"),
+        ("dw_k3_residual_nonorm", "conv act add"),
         ("conv_k3_o24_nonorm_bias_linear", "conv"),
         ("dw_k3", "conv norm act"),
         ("dropout_p0.2", ""),
@@ -664,6 +673,9 @@ def test_the_squeeze_s_functions_are_the_file_s() -> None:
     assert op("se0.25", "se.act", "act swish") == Activation("relu")
     assert op("se0.25", "se.gate", "se gate=hsigmoid act=swish") == Activation("hsigmoid")
     assert op("se0.25", "se.act", "se gate=hsigmoid act=swish") == Activation("swish")
+    assert op("se0.25", "se.act", "se act=block act hswish") == Activation("hswish")
+    assert op("sep_se0.25_gelu", "se.act", "se act=block act hswish") == Activation("gelu")
+    assert "se.act" not in names("se0.25_linear", "se act=block")
 
 
 def test_se0_is_no_squeeze() -> None:

@@ -97,7 +97,7 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "act": activations,
         "layer_scale": layer_scales,
     },
-    "sep": _STRIDED,
+    "sep": {**_STRIDED, "se": decimals(0, 1)},
     "mqa": _ATTENTION,
     "mha": _ATTENTION,
     "conv": _CONVOLUTION,

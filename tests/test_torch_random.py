@@ -37,7 +37,7 @@ HEADS = [["h1", "h2", "h3"], ["d1", "d3", "d4"], ["", "kv1", "kv2", "kv3"], ["",
 FIELDS: dict[str, list[list[str]]] = {
     "conv": [OUT, *STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
     "dw": [*STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
-    "sep": [OUT, *STRIDED, REPEATS],
+    "sep": [OUT, *STRIDED, ["", "", "se0.25", "se0.5"], REPEATS],
     "ir": [OUT, *STRIDED, EXPANSION, ["", "", "se0.25", "se0.5"], ["", "noskip"], REPEATS],
     "fused": [
         OUT,
@@ -90,8 +90,8 @@ def texts(draw: st.DrawFn) -> str:
         f"arch net input {height}x{width}x{one_of('1', '3')} act {one_of(*ACTS)}",
         f"pad {one_of('same', 'symmetric')} round {one_of('1', '2', '8')}",
         f"norm batch eps={one_of('1e-3', '0.1')} width {one_of('1', '0.6')} classes 4",
-        f"se from={one_of('input', 'expanded')} round={one_of('1', '4')} act={one_of(*ACTS)} "
-        f"gate={one_of('sigmoid', 'hsigmoid')}",
+        f"se from={one_of('input', 'expanded')} round={one_of('1', '4')} "
+        f"act={one_of(*ACTS, 'block')} gate={one_of('sigmoid', 'hsigmoid')}",
         f"layer_scale {one_of('0', '0.3')} droppath {one_of('0', '0.2')}",
     ]
     if draw(st.booleans()):

@@ -180,14 +180,15 @@ class _Builder:
         channels = self.shapes[self.last][-1]
         self.conv_norm(name, channels, kernel, stride=stride, groups=channels)
 
-    def squeeze_excite(self, ratio: float) -> None:
-        if not ratio:
+    def squeeze_excite(self, block: InvertedResidual | FusedInvertedResidual | Separable) -> None:
+        if not block.se:
             return
         rule, features = self.attributes.se, self.last
         expanded = self.shapes[features][-1]
         self.add("se.pool", GlobalAvgPool())
-        self.conv("se.reduce", squeezed(ratio, self.channels, expanded, self.attributes), bias=True)
-        self.act("se.act", rule.act)
+        width = squeezed(block.se, self.channels, expanded, self.attributes)
+        self.conv("se.reduce", width, bias=True)
+        self.act("se.act", block.act if rule.act == "block" else rule.act)
         self.conv("se.expand", expanded, bias=True)
         self.act("se.gate", rule.gate)
         self.add("se.mul", Mul(), features, self.last)
@@ -243,7 +244,7 @@ def _inverted_residual(b: _Builder, block: InvertedResidual) -> None:
         b.act("expand.act", block.act)
     b.depthwise("depthwise", block.kernel, b.stride)
     b.act("depthwise.act", block.act)
-    b.squeeze_excite(block.se)
+    b.squeeze_excite(block)
     b.conv_norm("project", b.out(block.out_channels))
     b.residual(block.residual)
 
@@ -278,7 +279,7 @@ def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
             )
     b.conv_norm("expand", expanded, block.kernel, stride=b.stride, groups=groups)
     b.act("expand.act", block.act)
-    b.squeeze_excite(block.se)
+    b.squeeze_excite(block)
     b.conv_norm("project", out)
     b.residual(block.residual)
 
@@ -301,6 +302,7 @@ def _universal_inverted_bottleneck(b: _Builder, block: UniversalInvertedBottlene
 def _separable(b: _Builder, block: Separable) -> None:
     b.depthwise("depthwise", block.kernel, b.stride)
     b.act("depthwise.act", block.act)
+    b.squeeze_excite(block)
     b.conv_norm("pointwise", b.out(block.out_channels))
     b.act("pointwise.act", block.act)
 

@@ -174,10 +174,11 @@ class UniversalInvertedBottleneck(_Expanded):
 
 
 class Separable(_Strided):
-    """Depthwise, norm, act, 1x1 convolution, norm, act."""
+    """Depthwise, norm, act, [SE], 1x1 convolution, norm, act."""
 
     title = "depthwise separable convolution (V1)"
     kind: Literal["sep"]
+    se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
 
 
 def _unstrided(stride: tuple[int, int]) -> tuple[int, int]:
@@ -357,12 +358,15 @@ class Rounding(_Spec):
 
 
 class SqueezeExcite(_Spec):
-    """`se from=expanded round=8 act=relu gate=hsigmoid`: what the SE ratio is taken from."""
+    """`se from=expanded round=8 act=relu gate=hsigmoid`: what the SE ratio is taken from.
+
+    `act=block` is the activation of the block around it.
+    """
 
     positional: ClassVar[str] = ""
     base: Literal["input", "expanded"] = Field("input", alias="from")
     round: Channels = 1
-    act: ActivationName = "relu"
+    act: Literal[ActivationName, "block"] = "relu"
     gate: Literal["sigmoid", "hsigmoid"] = "sigmoid"
 
 

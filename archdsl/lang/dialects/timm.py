@@ -120,8 +120,9 @@ class _Network:
         stages = list(self.stages(definition))
         reading.stop()
         se = Attributes.model_fields["se"].default
-        if self.context.se_act is not None:
-            se = attributes.se.model_copy(update={"act": self.context.se_act})
+        if self.context.se_acts:
+            act = "block" if len(self.context.se_acts) > 1 else self.context.se_acts.pop()
+            se = attributes.se.model_copy(update={"act": act})
         first = {"kernel": settings.stem_kernel_size, "stride": (2, 2), "out_channels": stem}
         span = (
             settings.given["stem_kernel_size"].span
@@ -287,7 +288,6 @@ class _Network:
             ("a", 2 if kind == "ir" else 99, "larger kernel at the expansion"),
             ("d", 99 if kind in ("mqa", "mha") else 1, "space to depth"),
             ("se", 0 if kind == "uir" else 99, "squeeze-and-excitation in a `uir`"),
-            ("se", 0 if kind == "dsa" else 99, "squeeze-and-excitation in a `dsa`"),
         ):
             amount = words.number(key)
             if isinstance(amount, (int, float)) and least <= amount and least != 99 and amount:

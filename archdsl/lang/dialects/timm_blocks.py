@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from archdsl.lang.diagnostics import listed, quoted
@@ -31,8 +31,8 @@ class Context:
     reading: Reading
     settings: Settings
     attributes: Attributes
-    se_act: str | None = None
-    """The activation inside squeeze-and-excitation, once a block has one."""
+    se_acts: set[str] = field(default_factory=set)
+    """The activations inside squeeze-and-excitation: more than one are the blocks' own."""
 
     def width(self, channels: int) -> int:
         """A written width as timm's `round_chs_fn` has it."""
@@ -169,15 +169,10 @@ class Block:
         return rounded(width * self.attributes.width, self.attributes)
 
     def squeezing(self) -> None:
-        """Note the activation inside squeeze-and-excitation, which all blocks share here."""
-        context = self.context
+        """Note the activation inside squeeze-and-excitation: the block's own, or a forced one."""
+        settings = self.context.settings
         own = next((ACTS[word] for word in self.words.flags if word in ACTS), None)
-        act = context.settings.force_act or own or context.settings.act
-        if context.se_act not in (None, act):
-            what = f"squeeze-and-excitation with {act} here and {context.se_act} in another block"
-            hint = "timm takes the block's activation, where `force_act_layer` names none"
-            self.reading.refuse(what, self.words.at("se"), hint)
-        context.se_act = act
+        self.context.se_acts.add(settings.force_act or own or settings.act)
 
     def groups(self) -> Placed | None:
         """`gs` of this block, or the network's `group_size`."""
@@ -216,9 +211,11 @@ class Block:
         return self.made("ir", fields)
 
     def _dsa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        if not self.depthwise():
+        se = self.se(inputs)
+        if not self.depthwise() or se is False:
             return []
-        return self.made("sep", self.fields(repeats, rest, kernel=self.words.placed("k")))
+        fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
+        return self.made("sep", fields)
 
     def _er(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         ratio, se = self.ratio(inputs, "fused"), self.se(inputs)

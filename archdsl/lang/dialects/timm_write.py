@@ -192,11 +192,12 @@ class _Writer:
         if first is None:
             return {}
         rule = self.attributes.se
-        for act in {rule.act} - set(_NAMES):
+        for act in {rule.act} - {*_NAMES, "block"}:
             self.writing.refuse_statement(f"timm has no activation {act}", "se")
         layer = {
             "gate_layer": _GATES[rule.gate],
-            "force_act_layer": _NAMES.get(rule.act),
+            # Without one, each block's own.
+            **({"force_act_layer": _NAMES[rule.act]} if rule.act in _NAMES else {}),
             # Rounded to one, timm has ratios for the multiples of any other number too.
             "rd_round_fn": "round_channels" if rule.round == 8 else "round",
         }
@@ -385,8 +386,9 @@ class _Strings:
         fields = {"kind": "uir", "a": start, "k": block.middle_kernel, "e": ratio}
         return {**fields, "flags": self._flags()}
 
-    def _sep(self, inputs: tuple[int, ...]) -> dict[str, Any]:
-        return {"kind": "dsa", "k": self.block.kernel}
+    def _sep(self, inputs: tuple[int, ...]) -> dict[str, Any] | None:
+        se = self.se(inputs, 1.0)
+        return None if isinstance(se, str) else {"kind": "dsa", "k": self.block.kernel, "se": se}
 
     def _conv(self, inputs: tuple[int, ...]) -> dict[str, Any]:
         self.writer.plain_conv(self.item, "timm's `cn`")

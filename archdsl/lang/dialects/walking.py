@@ -55,6 +55,8 @@ class Item:
 
 def expanded(block: Any, in_channels: int, attributes: Attributes) -> int | None:
     """The expanded width of a block, or None where it has no expansion."""
+    if block.kind == "sep":
+        return None
     if block.expanded is not None:
         width = scaled(block.expanded, attributes)
         return None if block.kind != "uib" and width == in_channels else width
