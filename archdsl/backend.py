@@ -345,7 +345,9 @@ def _ranges(
     if calibration is None:
         raise BackendError("int8 needs a calibration set: some hundred images like those to come")
     images = calibration_images(calibration, job.arch)
-    float_job = replace(job, options=Options(layers=True), given=job.weights)
+    # Results stay readable: nothing is folded behind them, in the float file as in this one.
+    options = Options(features=job.options.features, layers=True)
+    float_job = replace(job, options=options, given=job.weights)
     runner = backend("onnx")
     session = Artifact(float_job, runner, _emission(runner, float_job)).session()
     return observe(

@@ -309,7 +309,7 @@ class Arch:
 
     def graph(self) -> Graph:
         """The operator graph, verified."""
-        # networkx takes 0.2 s to import: costs and checks do without the graph.
+        # Costs and checks do without the graph.
         from archdsl.ir.graph import Graph
 
         return Graph.of_blocks(

@@ -38,9 +38,7 @@ from archdsl.ir.ops import (
 
 from .onnx_protobuf import Message
 from .onnx_protobuf import node as node_message
-
-IMAGE = "image"
-"""The name of an artefact's input."""
+from .outputs import IMAGE
 
 Layout = Literal["channels first", "as in the graph"]
 

@@ -11,7 +11,8 @@ import numpy as np
 from archdsl.backend import Artifact, BackendError, Emission
 from archdsl.ir.node import INPUT
 
-from .onnx_network import CHANNELS_FIRST, IMAGE, layouts
+from .onnx_network import CHANNELS_FIRST, layouts
+from .outputs import IMAGE
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array

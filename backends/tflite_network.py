@@ -17,6 +17,7 @@ from archdsl.ir.execute import Array
 from archdsl.quantization.ranges import Range
 from archdsl.quantization.scheme import quantized_kernel
 
+from .outputs import IMAGE
 from .tflite_flatbuffer import Model, Operator, Quantization, Tensor
 from .tflite_ops import (
     DEQUANTIZE_HALF,
@@ -31,9 +32,6 @@ from .tflite_ops import (
 )
 from .tflite_plan import Call, Plan
 from .tflite_scales import INTEGER, constant_scale, scales
-
-IMAGE = "image"
-"""The name of the artefact's input."""
 
 _CONSTANTS = {"PAD": "paddings", "MEAN": "axes", "TRANSPOSE": "order", "RESHAPE": "shape"}
 _FORMS = {FLOAT32: "float32", INT8: "int8"}

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from archdsl.backend import refuse_unknown
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.ir.node import INPUT, Node
@@ -45,7 +46,6 @@ from archdsl.ir.ops import (
     Softmax,
     Transpose,
 )
-from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.rounding import same_padding
 
 from .tflite_ops import ACTIVATIONS, SAME, VALID
@@ -60,7 +60,6 @@ _NATIVE = {
     "gelu": "GELU",
     "sigmoid": "LOGISTIC",
 }
-_FUNCTIONS = {*_NATIVE, "swish", "hsigmoid"}
 
 
 class Call(NamedTuple):
@@ -101,7 +100,7 @@ def plan(graph: Graph, weights: Mapping[str, Array], results: Mapping[str, str])
     Raises:
         ArchError: E0701 for every operator that TensorFlow Lite is not known to have.
     """
-    _refuse_unknown(graph)
+    refuse_unknown("tflite", graph, _RULES)
     planner = _Planner(graph, weights)
     for node in graph:
         if node.name not in planner.values:
@@ -109,22 +108,6 @@ def plan(graph: Graph, weights: Mapping[str, Array], results: Mapping[str, str])
     made = planner.plan
     made.results = {name: planner.result(node) for name, node in results.items()}
     return made
-
-
-def _refuse_unknown(graph: Graph) -> None:
-    diagnostics = []
-    for node in graph:
-        op = node.op
-        known = type(op) in _RULES
-        if known and getattr(op, "function", "relu") in _FUNCTIONS:
-            continue
-        what = f"{op.name} {op.function}" if isinstance(op, Activation) else op.name
-        message = f"the backend `tflite` has no operator for `{what}` ({node.name})"
-        span = node.origin.span if node.origin else None
-        hint = "compile to another backend, or replace the block"
-        diagnostics.append(Diagnostic("E0701", message, span, hint))
-    if diagnostics:
-        raise ArchError(diagnostics)
 
 
 class _Planner:

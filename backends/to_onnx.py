@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from archdsl.backend import OUTPUT, Artifact, Emission, Job, Session
+from archdsl.backend import Artifact, Emission, Job, Session
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
-from archdsl.ir.ops import Input
-from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.passes.fold import fold_batch_norm
 
 from .metadata import metadata
-from .onnx_network import IMAGE, Network, laid_out
+from .onnx_network import Network, laid_out
 from .onnx_protobuf import Message, entries, tensor, value
 from .onnx_protobuf import node as node_message
 from .onnx_quantized import QuantizedNetwork
+from .outputs import IMAGE, outputs
 
 BATCH = "batch"
 """The name of the free dimension."""
@@ -55,11 +54,10 @@ class OnnxBackend:
             ArchError: E0701 for each operator that ONNX lacks; E0503 for feature maps whose names
                 other tensors have; weights do not fit.
         """
-        _refuse_names(job)
         graph, weights = job.graph, job.weights
         if job.options.fold or job.options.dtype == "int8":
             graph, weights = fold_batch_norm(graph, weights)
-        results = _results(job, graph)
+        results = outputs(job, graph)
         if job.options.dtype == "int8":
             kept = results.values() if job.options.layers else ()
             network: Network = QuantizedNetwork(graph, weights, job.ranges, kept)
@@ -87,31 +85,6 @@ class OnnxBackend:
         from .onnx_session import OnnxSession
 
         return OnnxSession(artifact)
-
-
-def _refuse_names(job: Job) -> None:
-    """Check that no feature map has a name that an input or another output has."""
-    taken = [name for name in job.options.features if name in (OUTPUT, IMAGE)]
-    if taken:
-        raise ArchError(
-            Diagnostic(
-                "E0503",
-                f"the feature map of the stage {quoted(name)} cannot have its name: the artefact "
-                "has another tensor of that name",
-                None,
-                "rename the stage",
-            )
-            for name in taken
-        )
-
-
-def _results(job: Job, graph: Graph) -> dict[str, str]:
-    """The names of the outputs, and the nodes whose values they are."""
-    results = {OUTPUT: graph.output}
-    results |= {stage: graph.features[stage] for stage in job.options.features}
-    if job.options.layers:
-        results |= {node.name: node.name for node in graph if not isinstance(node.op, Input)}
-    return results
 
 
 def _emission(job: Job, network: Network, results: Mapping[str, str]) -> Emission:

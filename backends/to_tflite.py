@@ -11,16 +11,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from archdsl.backend import OUTPUT, Artifact, BackendError, Emission, Job, Session
-from archdsl.ir.graph import Graph
+from archdsl.backend import Artifact, BackendError, Emission, Job, Session
 from archdsl.ir.node import INPUT
-from archdsl.ir.ops import Input
-from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.passes.fold import fold_batch_norm
 
 from .metadata import metadata
+from .outputs import outputs
 from .tflite_flatbuffer import Model, to_bytes
-from .tflite_network import IMAGE, write_network
+from .tflite_network import write_network
 from .tflite_plan import plan
 from .tflite_session import TfliteSession, interpreter
 
@@ -45,9 +43,8 @@ class TfliteBackend:
         """
         if job.options.dtype == "int8" and job.ranges is None:
             raise BackendError("int8 needs the ranges of the network's values")
-        _refuse_names(job)
         graph, weights = fold_batch_norm(job.graph, job.weights)
-        results = _results(job, graph)
+        results = outputs(job, graph)
         # A value that is a result stays readable: nothing is fused behind it.
         made = plan(replace(graph, features=results), weights, results)
         about = metadata(job)
@@ -71,27 +68,3 @@ class TfliteBackend:
             BackendError: LiteRT is not installed.
         """
         return TfliteSession(artifact)
-
-
-def _refuse_names(job: Job) -> None:
-    """Check that no feature map has the name of the input or of the output."""
-    taken = [name for name in job.options.features if name in (OUTPUT, IMAGE)]
-    if taken:
-        raise ArchError(
-            Diagnostic(
-                "E0503",
-                f"the feature map of the stage {quoted(name)} cannot have its name: the artefact "
-                "has another tensor of that name",
-                None,
-                "rename the stage",
-            )
-            for name in taken
-        )
-
-
-def _results(job: Job, graph: Graph) -> dict[str, str]:
-    """The names of the outputs, and the nodes whose values they are."""
-    results = {OUTPUT: graph.output, **graph.features}
-    if job.options.layers:
-        results |= {node.name: node.name for node in graph if not isinstance(node.op, Input)}
-    return results
