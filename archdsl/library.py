@@ -17,6 +17,7 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean
 from archdsl.lang.elaborate import elaborate
 from archdsl.lang.source import SourceText
 from archdsl.lang.syntax import parse_file
+from archdsl.lang.values import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,21 @@ def year_of(source: str | None) -> int | None:
     number = re.search(r"\barXiv:([0-9]{2})[0-9]{2}\.[0-9]", source or "")
     written = re.search(r"\b20[0-9]{2}\b", source or "")
     return 2000 + int(number[1]) if number else int(written[0]) if written else None
+
+
+def top1_of(arch: Arch) -> float | None:
+    """The top-1 on ImageNet, in percent, of the first `published` statement that has one.
+
+    What is published speaks of the network as its file has it: with another width, image or
+    number of classes nothing is known.
+
+    >>> top1_of(load("mnv4_conv_m")), top1_of(load("mnv4_conv_m", width=0.5))
+    (79.9, None)
+    """
+    texts = (statement.facts["top1"] for statement in arch.published if "top1" in statement.facts)
+    first = number(str(next(texts, "")))
+    known = isinstance(first, (int, float)) and 0 < first <= 100 and not arch.overridden
+    return float(first) if known else None
 
 
 def find_member(name: str) -> Member | None:

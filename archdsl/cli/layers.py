@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from archdsl.cli.options import Overrides, Status, as_json, file_argument, load, overridable
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    as_json,
+    device_option,
+    file_argument,
+    load,
+    one_device,
+    overridable,
+)
 from archdsl.cli.output import shape, size, visible, write, write_json
 from archdsl.cli.table import Row, columns_wide, write_table
 
@@ -36,16 +46,28 @@ class Layer(NamedTuple):
 @file_argument
 @overridable
 @click.option("--ops", is_flag=True, help="A row for each fused operator instead of each block.")
+@partial(device_option, many=False)
 @as_json
-def show(file: str, overrides: Overrides, ops: bool, json: bool) -> Status:
-    """Print the layer table.
+def show(file: str, overrides: Overrides, ops: bool, device: str | None, json: bool) -> Status:
+    """Print the layer table, or with a device where the time goes.
 
     \b
     Examples:
       archdsl show mnv4_conv_m
       archdsl show net.arch --width 0.5 --ops
+      archdsl show mnv4_conv_m --device pixel6-cpu-int8
     """
     arch = load(file, overrides)
+    if device is not None:
+        from archdsl.cli.timing import taken_apart, timing_record, write_timing
+
+        found = taken_apart(arch, one_device(device))
+        if json:
+            write_json(timing_record(arch, found))
+        else:
+            what = {} if ops else {layer.name: layer.what for layer in _blocks(arch)}
+            write_timing(arch, found, what, ops=ops)
+        return 0
     layers = list(_ops(arch) if ops else _blocks(arch))
     if json:
         write_json(_record(arch, layers, "op" if ops else "block"))
