@@ -192,6 +192,13 @@ def one_device(name: str) -> Device:
         raise Refusal(f"--device: {error}") from None
 
 
+def optional_files_argument(command: Command) -> Command:
+    """Give a command FILEs that may be left out, as the argument `files`."""
+    return click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=_complete_file)(
+        command
+    )
+
+
 # ------------------------------------------------------------------------------------- reading
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from archdsl.cli.checking import check
+from archdsl.cli.comparing import rank, sweep
 from archdsl.cli.compiling import compile_
 from archdsl.cli.completion import completion
 from archdsl.cli.converting import convert, schema
@@ -20,6 +21,7 @@ from archdsl.cli.figures import cost, list_
 from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
 from archdsl.cli.output import Refusal, error, refused, report, say, visible
+from archdsl.cli.pictures import plot
 from archdsl.cli.verifying import verify
 from archdsl.cli.weights import weights
 from archdsl.lang.diagnostics import ArchError, did_you_mean
@@ -29,7 +31,8 @@ DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 
 
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
-    ("Look", (show, cost, list_, devices)),
+    ("Look", (show, cost, list_)),
+    ("Latency", (devices, sweep, rank, plot)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
 )

@@ -52,8 +52,8 @@ def write_timing(arch: Arch, found: Breakdown, what: dict[str, str], *, ops: boo
         last, section = section, name.split(".")[0] if ops else name.rpartition(".")[0]
         if last and section != last:
             rows.append(None)
-        cells = (name, description, f"{macs:,}", intensity, time(value), _percent(share), bound)
-        rows.append(cells)
+        figures = (f"{macs:,}", intensity, time(value), _percent(share))
+        rows.append((name, description, *figures, bound))
     macs = sum(layer.macs for layer in found.layers)
     total = ("total", "", f"{macs:,}", "", time(found.time), "100.0 %", found.latency.bound)
     kind = "operator" if ops else "block"
@@ -67,8 +67,9 @@ def write_timing(arch: Arch, found: Breakdown, what: dict[str, str], *, ops: boo
     for title, groups in (("stage", found.by_stage()), ("class", found.by_class())):
         parts.append(None)
         parts += [_part(title, part, time(part.time)) for part in groups]
-    head = ("where the time goes", ">layers", ">MACs", f">{unit}", ">share", "bound by")
-    write_table(head, parts)
+    write_table(
+        ("where the time goes", ">layers", ">MACs", f">{unit}", ">share", "bound by"), parts
+    )
     write(f"\n{reliability(found)}\n")
 
 

@@ -1,4 +1,4 @@
-"""Where a network's time goes on a device: layer by layer, by stage, by operator class, by bound."""
+"""Where a network's time goes on a device: layer by layer, by stage, by class, by bound."""
 
 from __future__ import annotations
 

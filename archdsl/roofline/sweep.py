@@ -27,7 +27,7 @@ MAX_POINTS = 100_000
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to compare: what it computes and moves and, where published, its top-1 in percent."""
+    """A network to compare: its work and, where published, its top-1 in percent."""
 
     name: str
     work: Work
@@ -50,7 +50,9 @@ def ridge_points(low: float, high: float, steps: int, *, log: bool = False) -> A
         raise ValueError(f"steps must be from 2 to {MAX_POINTS:,}")
     if log and low <= 0:
         raise ValueError("ridge points at equal ratios begin above 0")
-    return np.geomspace(low, high, steps) if log else np.linspace(low, high, steps)
+    points: Array
+    points = np.geomspace(low, high, steps) if log else np.linspace(low, high, steps)
+    return points
 
 
 def equivalent_macs(work: Work, points: Array, *, dtype: Dtype = "int8", batch: int = 1) -> Array:
@@ -65,7 +67,8 @@ def equivalent_macs(work: Work, points: Array, *, dtype: Dtype = "int8", batch: 
     bytes_below = np.concatenate([[0.0], np.cumsum(moved[order])])
     macs_above = np.concatenate([np.cumsum(macs[order][::-1])[::-1], [0.0]])
     below = np.searchsorted(intensity[order], points, side="left")
-    return bytes_below[below] * points + macs_above[below]
+    found: Array = bytes_below[below] * points + macs_above[below]
+    return found
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,18 @@ class Sweep:
     def shares(self) -> tuple[float, ...]:
         """The share of the ridge points at which each network is on the front."""
         return tuple(float(share) for share in self.on_front.mean(axis=1))
+
+    def columns(self, count: int = 4) -> list[int]:
+        """Places of some ridge points: the ends and, with four, a hundredth and a tenth between.
+
+        From 0 to 500 these are 5, as of CPUs, and 50, as of accelerators.
+        """
+        low, high = float(self.points[0]), float(self.points[-1])
+        if self.log:
+            wanted = list(np.geomspace(low, high, count))
+        else:
+            wanted = [low, *(low + (high - low) / 10**n for n in range(count - 2, 0, -1)), high]
+        return [int(np.argmin(np.abs(self.points - point))) for point in wanted]
 
     def ranges(self, number: int) -> Iterator[tuple[float, float]]:
         """From which ridge point to which a network is on the front, as far as the points tell."""

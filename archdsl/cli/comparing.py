@@ -1,0 +1,293 @@
+"""`archdsl sweep` and `archdsl rank`: many networks on all ridge points, or on one device."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import click
+
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    as_json,
+    device_option,
+    load,
+    one_device,
+    optional_files_argument,
+    overridable,
+    within,
+)
+from archdsl.cli.output import Refusal, say, write, write_json
+from archdsl.cli.pictures import checked_suffix, picture
+from archdsl.cli.table import Row, columns_wide, write_table
+
+if TYPE_CHECKING:
+    from archdsl.passes.cost import Dtype
+    from archdsl.roofline.sweep import Candidate, Sweep
+
+
+def _candidates(files: tuple[str, ...], overrides: Overrides) -> list[Candidate]:
+    """The networks of the FILEs, or every published one whose top-1 is known."""
+    from archdsl.library import members, top1_of
+    from archdsl.roofline.sweep import Candidate
+
+    asked = [name for name, value in overrides.items() if value is not None]
+    if asked and not files:
+        raise Refusal(f"--{asked[0]}: of such networks no top-1 is published; name FILEs")
+    found = []
+    for file in files or [member.name for member in members()]:
+        arch = load(file, overrides)
+        top1 = top1_of(arch)
+        if files or top1 is not None:
+            found.append(Candidate(arch.name, arch.work, top1))
+    return found
+
+
+def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float]:
+    match = re.fullmatch(r"([0-9.]{1,20}(?:e[0-9]{1,2})?):([0-9.]{1,20}(?:e[0-9]{1,2})?)", value)
+    try:
+        assert match is not None
+        return float(match[1]), float(match[2])
+    except (AssertionError, ValueError):
+        raise click.BadParameter("must be LOW:HIGH, such as 0:500") from None
+
+
+@click.command()
+@optional_files_argument
+@overridable
+@click.option(
+    "--ridge",
+    callback=_range,
+    default="0:500",
+    show_default=True,
+    metavar="LOW:HIGH",
+    help="Ridge points, in MACs per byte.",
+)
+@click.option(
+    "--steps",
+    type=int,
+    callback=within(2, 100_000),
+    default=501,
+    show_default=True,
+    metavar="N",
+    help="How many of them.",
+)
+@click.option("--log", is_flag=True, help="At equal ratios instead of equal distances.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="int8",
+    show_default=True,
+    help="What a byte holds.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write a .svg, .png, .html or .csv.")
+@as_json
+def sweep(
+    files: tuple[str, ...],
+    overrides: Overrides,
+    ridge: tuple[float, float],
+    steps: int,
+    log: bool,
+    dtype: str,
+    output: str | None,
+    json: bool,
+) -> Status:
+    """Compare networks at every balance of computing and moving.
+
+    The time of equation 1 against the device's ridge point, as in MobileNetV4's paper, and, where
+    top-1 is published, the networks than which no other is both faster and more accurate. Without
+    a FILE every published network whose top-1 is known.
+
+    \b
+    Examples:
+      archdsl sweep
+      archdsl sweep mnv2 mnv3_large mnv4_conv_s --ridge 0:100 -o sweep.svg
+    """
+    from archdsl.roofline.sweep import ridge_points
+    from archdsl.roofline.sweep import sweep as swept
+
+    suffix = checked_suffix(output, (".svg", ".png", ".html", ".csv"))
+    try:
+        points = ridge_points(*ridge, steps, log=log)
+    except ValueError as error:
+        raise Refusal(f"--ridge: {error}") from None
+    networks = _candidates(files, overrides)
+    if len(networks) * steps > 20_000_000:
+        raise Refusal("--steps: more than 20 million points of networks and ridge points")
+    found = swept(networks, points, dtype=cast("Dtype", dtype), log=log)
+    if output is not None:
+        _save(found, output, suffix)
+    if json:
+        write_json(found.to_json())
+    elif output is None:
+        _print(found)
+    return 0
+
+
+def _save(found: Sweep, output: str, suffix: str) -> None:
+    from archdsl.files import write_whole
+
+    if suffix == ".csv":
+        write_whole(output, found.to_csv().encode("utf-8"))
+    else:
+        title = "archdsl: networks against the ridge point"
+        with picture(output, suffix, title) as draw:
+            from archdsl.roofline.sweep_plots import sweep_figure
+
+            draw(sweep_figure(found))
+    say(f"wrote {output}")
+
+
+def _print(found: Sweep) -> None:
+    low, high = found.points[0], found.points[-1]
+    spacing = "ratios" if found.log else "distances"
+    write(
+        f"{len(found.names)} networks, {found.dtype}, {len(found.points):,} ridge points from "
+        f"{low:g} to {high:g} MACs per byte at equal {spacing}\n\n"
+    )
+    columns = found.columns(4)
+    order = sorted(
+        range(len(found.names)), key=lambda n: (-(found.top1[n] or 0), found.times[n, 0])
+    )
+    accurate = any(top1 is not None for top1 in found.top1)
+    rows: list[Row] = []
+    never: list[str] = []
+    for number in order:
+        if accurate and not found.shares[number]:
+            never.append(found.names[number])
+            continue
+        times = [f"{found.relative[number, column]:.3g}" for column in columns]
+        top1 = "" if found.top1[number] is None else f"{found.top1[number]:.1f}"
+        front = [f"{found.shares[number]:.1%}", _ranges(found, number)] if accurate else []
+        rows.append((found.names[number], top1, *front, *times))
+    heads = [f">t at {found.points[column]:.3g}" for column in columns]
+    front = [">on the front", "at ridge points"] if accurate else []
+    write_table(("network", ">top-1", *front, *heads), rows)
+    width = min(columns_wide(), 100)
+    if never:
+        text = f"Never on the front of time and top-1: {', '.join(never)}."
+        write("\n" + fill(text, width, break_on_hyphens=False) + "\n")
+    note = "t: time as a multiple of the networks' geometric mean at that ridge point."
+    write("\n" + fill(note, width) + "\n")
+
+
+def _ranges(found: Sweep, number: int) -> str:
+    spans = [
+        f"{low:.4g} to {high:.4g}" if low < high else f"{low:.4g}"
+        for low, high in found.ranges(number)
+    ]
+    return ", ".join(spans[:3]) + (", …" if len(spans) > 3 else "")
+
+
+# ---------------------------------------------------------------------------------------- rank
+
+
+class _Ranked(NamedTuple):
+    name: str
+    top1: float
+    ms: float
+    reward: float
+    on_front: bool
+
+
+@click.command()
+@optional_files_argument
+@overridable
+@click.option(
+    "--target-ms",
+    type=float,
+    callback=within(1e-9, 1e12),
+    required=True,
+    metavar="T",
+    help="The latency to aim at, in ms.",
+)
+@click.option("--soft", "form", flag_value="soft", help="alpha = beta = -0.07; the default.")
+@click.option("--hard", "form", flag_value="hard", help="alpha = 0, beta = -1.")
+@click.option("--alpha", type=float, callback=within(-100, 100), help="w at or below T.")
+@click.option("--beta", type=float, callback=within(-100, 100), help="w above T.")
+@partial(device_option, required=True, many=False)
+@as_json
+def rank(
+    files: tuple[str, ...],
+    overrides: Overrides,
+    target_ms: float,
+    form: str | None,
+    alpha: float | None,
+    beta: float | None,
+    device: str,
+    json: bool,
+) -> Status:
+    """Rank networks by MnasNet's reward on a device.
+
+    The reward is top-1 x (latency / T)^w: accuracy, weighted by the latency against a target.
+    Without a FILE every published network whose top-1 is known.
+
+    \b
+    Examples:
+      archdsl rank --device pixel6-cpu-int8 --target-ms 5
+      archdsl rank mnv2 mnv3_large --device pixel1-cpu-fp32 --target-ms 80 --hard
+    """
+    from archdsl.roofline.pareto import front
+    from archdsl.roofline.reward import HARD, SOFT, mnasnet_reward
+
+    if form and (alpha is not None or beta is not None):
+        raise click.UsageError(f"--{form} sets alpha and beta: leave --alpha and --beta out")
+    usual = HARD if form == "hard" else SOFT
+    alpha = usual[0] if alpha is None else alpha
+    beta = usual[1] if beta is None else beta
+    target = one_device(device)
+    if target.relative:
+        raise Refusal(f"--device: {target.name} has a ridge point and no times; see archdsl sweep")
+    known: list[Candidate] = []
+    unknown: list[Candidate] = []
+    for candidate in _candidates(files, overrides):
+        (unknown if candidate.top1 is None else known).append(candidate)
+    if unknown:
+        say(f"left out, for no top-1 is published: {', '.join(c.name for c in unknown)}")
+    times = [(target.estimate(candidate.work).us or 0.0) / 1e3 for candidate in known]
+    accuracies = [candidate.top1 or 0.0 for candidate in known]
+    fronts = front(times, accuracies)
+    ranked = []
+    for candidate, ms, top1, on_front in zip(known, times, accuracies, fronts, strict=True):
+        try:
+            reward = mnasnet_reward(top1, ms, target_ms, alpha=alpha, beta=beta)
+        except (ValueError, OverflowError):
+            raise Refusal(f"{candidate.name}: no reward for a latency of {ms:g} ms") from None
+        ranked.append(_Ranked(candidate.name, top1, ms, reward, on_front))
+    ranked.sort(key=lambda one: (-one.reward, one.ms, one.name))
+    if json:
+        write_json(_record(ranked, target.name, target.mode, target_ms, alpha, beta))
+        return 0
+    write(
+        f"{target.name} ({target.mode}): top-1 x (latency / {target_ms:g} ms)^w, w = {alpha:g} up "
+        f"to {target_ms:g} ms and {beta:g} above\n\n"
+    )
+    rows = [
+        (
+            str(place),
+            one.name,
+            f"{one.top1:.1f}",
+            f"{one.ms:,.3f}",
+            f"{one.reward:.2f}",
+            "yes" if one.on_front else "",
+        )
+        for place, one in enumerate(ranked, 1)
+    ]
+    write_table((">", "network", ">top-1", ">ms", ">reward", "on the front"), rows)
+    return 0
+
+
+def _record(
+    ranked: list[_Ranked], device: str, mode: str, target_ms: float, alpha: float, beta: float
+) -> dict[str, Any]:
+    return {
+        "device": device,
+        "mode": mode,
+        "target_ms": target_ms,
+        "alpha": alpha,
+        "beta": beta,
+        "networks": [one._asdict() for one in ranked],
+    }

@@ -1,0 +1,173 @@
+"""`archdsl plot`: pictures of a network on a device; and how all commands write pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    device_option,
+    devices,
+    file_argument,
+    load,
+    one_device,
+    overridable,
+    within,
+    writable,
+)
+from archdsl.cli.output import Refusal, say
+
+if TYPE_CHECKING:
+    from archdsl.passes.cost import Dtype
+    from archdsl.roofline.breakdown import Breakdown
+
+_MOST = 6
+"""Panels of one picture."""
+
+
+def checked_suffix(output: str | None, known: tuple[str, ...]) -> str:
+    """The ending of the file to write, before any work is done; empty without a file.
+
+    Raises:
+        Refusal: it is none of the known ones, or the file cannot be written.
+    """
+    if output is None:
+        return ""
+    suffix = Path(output).suffix.lower()
+    if suffix not in known:
+        raise Refusal(f"-o {output}: must end with {', '.join(known[:-1])} or {known[-1]}")
+    writable(output, "-")
+    return suffix
+
+
+@contextmanager
+def picture(output: str, suffix: str, title: str) -> Iterator[Callable[[Any], None]]:
+    """Within it a figure is drawn; what it yields writes the figure.
+
+    Raises:
+        Refusal: matplotlib is not installed.
+    """
+    from archdsl.files import write_whole
+    from archdsl.roofline import figures
+
+    def draw(figure: Any) -> None:
+        write_whole(output, figures.render(figure, suffix, title))
+
+    try:
+        with figures.style():
+            yield draw
+    except ImportError as error:
+        message = f'matplotlib cannot be imported ({error}); pip install "archdsl[plot]"'
+        raise Refusal(message) from None
+
+
+def _output(command: Callable[..., Status]) -> Callable[..., Status]:
+    return click.option(
+        "-o", "--output", metavar="FILE", required=True, help="A .svg, .png or .html."
+    )(command)
+
+
+@click.group()
+def plot() -> None:
+    """Draw a network on a device: the roof, or each layer's time.
+
+    \b
+    Examples:
+      archdsl plot roofline mnv4_conv_m --device pixel6-cpu-int8 -o roof.svg
+      archdsl plot layers mnv4_conv_m --ridge 5 --ridge 50 --ridge 500 -o layers.html
+    """
+
+
+@plot.command()
+@file_argument
+@overridable
+@partial(device_option, required=True, many=False)
+@_output
+def roofline(file: str, overrides: Overrides, device: str, output: str) -> Status:
+    """Draw the layers on a device's roof, and the time that each takes.
+
+    \b
+    Examples:
+      archdsl plot roofline mnv4_conv_m --device pixel6-cpu-int8 -o roof.svg
+    """
+    from archdsl.roofline.breakdown import breakdown
+    from archdsl.roofline.figures import SUFFIXES
+
+    suffix = checked_suffix(output, SUFFIXES)
+    target = one_device(device)
+    arch = load(file, overrides)
+    with picture(output, suffix, f"{arch.name} on {target.name}") as draw:
+        from archdsl.roofline.plots import roofline_figure
+
+        draw(roofline_figure(arch.name, breakdown(arch.cost(devices=[target]), target)))
+    say(f"wrote {output}")
+    return 0
+
+
+def _ridges(ctx: click.Context, param: click.Parameter, values: tuple[float, ...]) -> Any:
+    check = within(1e-3, 1e6)
+    return tuple(check(ctx, param, value) for value in values)
+
+
+@plot.command()
+@file_argument
+@overridable
+@device_option
+@click.option(
+    "--ridge",
+    type=float,
+    multiple=True,
+    callback=_ridges,
+    metavar="MAC/B",
+    help="A ridge point instead of a device; may be repeated.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="With --ridge, what a byte holds: int8.",
+)
+@click.option("--ops", is_flag=True, help="A bar for each operator instead of each block.")
+@_output
+def layers(
+    file: str,
+    overrides: Overrides,
+    device: tuple[str, ...],
+    ridge: tuple[float, ...],
+    dtype: str | None,
+    ops: bool,
+    output: str,
+) -> Status:
+    """Draw the time of each block, and what binds it; a panel for each device.
+
+    \b
+    Examples:
+      archdsl plot layers mnv4_conv_m --device rpi5-cpu-fp32 -o layers.svg
+      archdsl plot layers mnv3_large --ridge 5 --ridge 500 --ops -o layers.png
+    """
+    from archdsl.roofline.breakdown import breakdown
+    from archdsl.roofline.figures import SUFFIXES
+    from archdsl.roofline.model import Device
+
+    suffix = checked_suffix(output, SUFFIXES)
+    targets = [*devices(device), *map(Device.of_ridge, ridge)]
+    if not 1 <= len(targets) <= _MOST:
+        raise click.UsageError(f"name from 1 to {_MOST} devices or ridge points")
+    arch = load(file, overrides)
+
+    def taken_apart(target: Device) -> Breakdown:
+        own = target.dtype or dtype or ("int8" if target.relative else "float32")
+        return breakdown(arch.cost(dtype=cast("Dtype", own)), target)
+
+    with picture(output, suffix, f"{arch.name}: where the time goes") as draw:
+        from archdsl.roofline.plots import layers_figure
+
+        draw(layers_figure(arch.name, [taken_apart(target) for target in targets], ops=ops))
+    say(f"wrote {output}")
+    return 0
