@@ -48,6 +48,7 @@ from archdsl.passes.fuse import Schedule, schedule
 from archdsl.quantization.presets import PRESETS
 from archdsl.roofline import profiles
 from archdsl.roofline.model import Device
+from archdsl.roofline.profile import Profile
 from archdsl.rounding import make_divisible, same_padding
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,7 @@ DOCUMENTS = (
     "docs/architectures.md",
     "docs/language.md",
     "docs/cost.md",
+    "docs/latency.md",
     "docs/weights.md",
     "docs/backends.md",
     "docs/dialects.md",
@@ -706,6 +708,60 @@ def roofline() -> str:
     return _table((*head, "bound"), rows, 7)
 
 
+# ----------------------------------------------------------------------------------- latency.md
+
+
+def devices() -> str:
+    """The shipped profiles, a row for each."""
+    rows = []
+    for device in profiles.shipped():
+        peak = "" if device.relative else f"{device.peak_macs / 1e9:,.12g}"
+        bandwidth = "" if device.relative else f"{device.bandwidth / 1e9:,.12g}"
+        what = f"{device.device}: {device.unit}"
+        row = (f"`{device.name}`", what, device.mode, peak, bandwidth)
+        ridge = device.ridge_point
+        rows.append((*row, f"{ridge:,.0f}" if ridge >= 1000 else f"{ridge:.3g}"))
+    head = ("profile", "device", "numbers", "GMAC/s", "GB/s", "ridge point")
+    return _table(head, rows, 3)
+
+
+def board() -> str:
+    """The example of a file of profiles."""
+    return f"```toml\n{(ROOT / 'docs' / 'board.toml').read_text(encoding='utf-8')}```\n"
+
+
+_KEYS = {
+    "name": "the profile's name: small letters, digits, `_.-`; **required**",
+    "unit": "which part of the device, in words",
+    "runtime": "under which runtime, in words",
+    "dtype": "`float32`, `float16` or `int8`; **required**",
+    "mode": "`nominal` or `calibrated`; **required**",
+    "peak_gmacs": "the peak, in 10^9 MAC/s; **required** but for a ridge point",
+    "bandwidth_gbs": "the bandwidth, in 10^9 bytes/s; **required** but for a ridge point; "
+    "`inf` leaves memory out where none is known",
+    "ridge_point": "calibrated: MACs per byte, instead of the two",
+    "weight_bandwidth_gbs": "that of weights, where it is another",
+    "activation_bandwidth_gbs": "that of activations, where it is another",
+    "on_chip": "`weight_bytes` and `activation_bytes` that stay on the chip, `bandwidth_gbs` there",
+    "overhead": "calibrated: `fixed_us` of a run, `op_us` of an operator by class",
+    "efficiency": "calibrated: shares of the peak by class",
+    "memory_efficiency": "calibrated: shares of the bandwidth by class",
+    "overlap": "calibrated: 1 where computing and moving overlap, 0 where they take turns",
+    "fusion": "calibrated: `free`, operators that cost nothing, such as `add`",
+    "source": "where the numbers are from: a text, or one for each by its key",
+    "calibration": "`method`, `measurements`, `error_percent`, `held_out`, `spearman`, "
+    "`runtime_version`, `provenance`, `range_us`, `intervals`",
+}
+
+
+def profile_keys() -> str:
+    """What a profile may state."""
+    assert list(_KEYS) == list(Profile.model_fields)
+    text = _table(("key", "what"), [(f"`{key}`", what) for key, what in _KEYS.items()])
+    tables = "A table by class has the classes' names, and `all` for those that it does not name.\n"
+    return f"{text}\n{tables}"
+
+
 # ------------------------------------------------------------------------------------- README.md
 
 
@@ -805,6 +861,9 @@ PARTS: dict[str, Callable[[], str]] = {
         network,
         operators,
         roofline,
+        devices,
+        board,
+        profile_keys,
         emitted,
         example,
         families,

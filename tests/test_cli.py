@@ -374,7 +374,8 @@ def test_help_has_an_example(run: Run, command: str) -> None:
 
 def test_commands_of_later_versions_are_not_here() -> None:
     assert set(program.commands) == {
-        *("check", "fmt", "explain", "show", "cost", "list", "devices"),
+        *("check", "fmt", "explain", "show", "cost", "list"),
+        *("devices", "sweep", "rank", "plot"),
         *("compile", "verify", "weights", "convert", "schema", "completion"),
     }
 

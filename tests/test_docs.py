@@ -15,12 +15,13 @@ import pytest
 
 import archdsl
 from archdsl.lang import printer
+from archdsl.roofline.profiles import shipped
 
 ROOT = Path(__file__).parent.parent
 LINKED = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
-    *("docs/backends.md", "docs/dialects.md"),
+    *("docs/backends.md", "docs/dialects.md", "docs/latency.md"),
 )
 
 
@@ -129,6 +130,12 @@ def test_share_of_the_memory_bound_operators() -> None:
     assert round(sum(macs for macs, _ in bound) / cost.macs, 2) == 0.10
     assert round(sum(s for _, s in bound) / sum(time.seconds for time in times), 1) == 0.3
     assert generate.DEVICE.ridge_point == 5
+
+
+def test_readme_counts_the_profiles() -> None:
+    count = len(list(shipped()))
+    assert f"one of {count} profiles" in read("README.md")
+    assert f": {count} profiles in TOML" in read("CHANGELOG.md")
 
 
 def test_readme_has_the_two_commands() -> None:

@@ -156,13 +156,14 @@ def _print(found: Sweep) -> None:
     rows: list[Row] = []
     never: list[str] = []
     for number in order:
-        if accurate and not found.shares[number]:
+        known = found.top1[number] is not None
+        if known and not found.shares[number]:
             never.append(found.names[number])
             continue
         times = [f"{found.relative[number, column]:.3g}" for column in columns]
-        top1 = "" if found.top1[number] is None else f"{found.top1[number]:.1f}"
-        front = [f"{found.shares[number]:.1%}", _ranges(found, number)] if accurate else []
-        rows.append((found.names[number], top1, *front, *times))
+        top1 = f"{found.top1[number]:.1f}" if known else ""
+        front = [f"{found.shares[number]:.1%}", _ranges(found, number)] if known else ["", ""]
+        rows.append((found.names[number], top1, *(front if accurate else []), *times))
     heads = [f">t at {found.points[column]:.3g}" for column in columns]
     front = [">on the front", "at ridge points"] if accurate else []
     write_table(("network", ">top-1", *front, *heads), rows)

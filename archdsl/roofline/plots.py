@@ -210,7 +210,7 @@ def _title(name: str, found: Breakdown) -> str:
 def _total(found: Breakdown) -> str:
     latency = found.latency
     if latency.us is None:
-        return f"{found.time / 1e6:,.0f} M MACs"
+        return f"{found.time / 1e6:,.0f} MMAC at the peak"
     time, unit = (latency.us / 1e3, "ms") if latency.us >= 1e3 else (latency.us, "µs")
     digits = max(0, 2 - math.floor(math.log10(time))) if time > 0 else 0
     error = "" if latency.error is None else f" ± {latency.error:.1f} %"

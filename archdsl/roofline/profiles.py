@@ -182,7 +182,7 @@ def load_devices(where: str | os.PathLike[str]) -> tuple[Device, ...]:
     """The profiles of a name or a TOML file.
 
     A name is a profile's (`pixel6-cpu-int8`) or a device's (`pixel6`), which means all of its
-    profiles; a path means all profiles of the file.
+    profiles; a path means all profiles of the file, `board.toml:NAME` one of them.
 
     Raises:
         FileNotFoundError: neither a file nor a profile.
@@ -195,6 +195,9 @@ def load_devices(where: str | os.PathLike[str]) -> tuple[Device, ...]:
     text = os.fspath(where)
     if "\0" in text:
         raise FileNotFoundError(f"{text!r} is neither a file nor a device profile")
+    file, ending, name = text.rpartition(".toml:")
+    if ending and isinstance(where, str):
+        return _one_of(f"{file}.toml", name)
     path = Path(text)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
@@ -229,9 +232,27 @@ def load_device(where: str | os.PathLike[str]) -> Device:
     """
     found = load_devices(where)
     if len(found) > 1:
-        names = listed([device.name for device in found], "or")
-        raise ValueError(f"{os.fspath(where)} has several profiles: name {names}")
+        text = os.fspath(where)
+        prefix = f"{text}:" if text.endswith(".toml") else ""
+        names = listed([device.name for device in found], "and")
+        example = f"{prefix}{found[0].name}"
+        raise ValueError(f"{text} has several profiles; write {example}, say (it has {names})")
     return found[0]
+
+
+def _one_of(path: str, name: str) -> tuple[Device, ...]:
+    """The one profile of a file that has this name.
+
+    Raises:
+        FileNotFoundError: the file, or the profile in it, is not there.
+    """
+    found = load_devices(path)
+    named = tuple(device for device in found if device.name == name)
+    if not named:
+        names = [device.name for device in found]
+        guess = did_you_mean(name, names) or listed(names, "and")
+        raise FileNotFoundError(f"{path} has no profile {name!r}; it has {guess}")
+    return named
 
 
 def json_schema() -> dict[str, Any]:
