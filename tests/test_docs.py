@@ -19,9 +19,9 @@ from archdsl.roofline.profiles import shipped
 
 ROOT = Path(__file__).parent.parent
 LINKED = (
-    *("README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
+    *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/latency.md"),
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
-    *("docs/backends.md", "docs/dialects.md", "docs/latency.md"),
+    *("docs/backends.md", "docs/dialects.md"),
 )
 
 
