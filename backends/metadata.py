@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-
-import numpy as np
+import os
 
 import archdsl
 from archdsl.backend import Job
+from archdsl.lang.source import SourceText
+from archdsl.weights.store import digest
 
 
 def metadata(job: Job) -> dict[str, str]:
     """Texts by name, the same for the same job.
 
-    `source_sha256` is that of the text as it was parsed, in UTF-8; `weights_sha256` is taken over
-    the keys and bytes of the weights in the order of the `state_dict`.
+    `source_sha256` is that of the text as it was parsed, in UTF-8, and `width`, `input` and
+    `classes` are what it was compiled for; `weights_sha256` is that which `archdsl weights inspect`
+    shows.
     """
-    source = job.arch.origins.source
+    arch, source = job.arch, job.arch.origins.source
     return {
         "archdsl_version": archdsl.__version__,
-        "architecture": job.arch.name,
-        "source": source.name,
+        "architecture": arch.name,
+        "width": f"{arch.attributes.width:g}",
+        "input": "x".join(map(str, arch.input)),
+        "classes": str(arch.classes),
+        "source": file_name(source),
         "source_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
-        "weights_sha256": _weights_hash(job),
+        "weights_sha256": digest(job.weights),
         "dtype": job.options.dtype,
     }
 
 
-def _weights_hash(job: Job) -> str:
-    digest = hashlib.sha256()
-    for key, value in job.weights.items():
-        digest.update(f"{key}\0".encode())
-        digest.update(np.ascontiguousarray(value).data)
-    return digest.hexdigest()
+def file_name(source: SourceText) -> str:
+    """The name of a text without its folders: an artefact is the same wherever it is made."""
+    return os.path.basename(source.name)

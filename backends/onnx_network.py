@@ -36,6 +36,7 @@ from archdsl.ir.ops import (
     Transpose,
 )
 
+from .metadata import file_name
 from .onnx_protobuf import Message
 from .onnx_protobuf import node as node_message
 from .outputs import IMAGE
@@ -209,7 +210,7 @@ def _place(node: Node) -> str:
     if span is None:
         return node.origin.path
     line, _ = span.source.position(span.start)
-    return f"{span.source.name}:{line}: {span.text}"
+    return f"{file_name(span.source)}:{line}: {span.text}"
 
 
 # -------------------------------------------------------------------------------------- rules

@@ -384,12 +384,26 @@ def test_the_file_says_what_it_was_made_of(small: archdsl.Arch) -> None:
     assert table["architecture"] == "small"
     assert table["dtype"] == "float16"
     assert table["source"] == "<string>"
+    assert (table["width"], table["classes"]) == ("1", str(small.classes))
+    assert table["input"] == "x".join(map(str, small.input))
     assert table["source_sha256"] == hashlib.sha256(SMALL.encode()).hexdigest()
     other = archdsl.compile(small, to="onnx", dtype="float16", seed=1)
     others = {entry.key: entry.value for entry in checked(other).metadata_props}
     changed = {key for key in table if table[key] != others[key]}
     assert changed == {"weights_sha256"}
     assert artifact.load().get_modelmeta().custom_metadata_map == table
+
+
+def test_the_bytes_do_not_say_where_they_were_made(tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text(SMALL, encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "net.arch").write_text(SMALL, encoding="utf-8")
+    here, there = (
+        archdsl.compile(archdsl.load(folder / "net.arch"), to="onnx").data
+        for folder in (tmp_path, tmp_path / "elsewhere")
+    )
+    assert here == there
+    assert str(tmp_path).encode() not in here
 
 
 def test_the_numbers_of_fields_are_those_of_onnx() -> None:
