@@ -3,8 +3,9 @@
     latency.py onnx|tflite PLAN
 
 PLAN is a JSON file: `files` (name, `path`, the `reference` among them whose outputs its own are
-compared with, and a `group`, of which only the fastest file is timed to the end), `images` (an
-`.npz` file, whose `shown` is used) and `rounds`. Prints JSON.
+compared with, a `group`, of which only the fastest file is timed to the end, and `timed`, false
+where outputs are enough), `images` (an `.npz` file, whose `shown` is used) and `rounds`. Prints
+JSON.
 """
 
 from __future__ import annotations
@@ -216,9 +217,9 @@ def main() -> None:
         if not number:
             trials: dict[str, list[float]] = {name: [] for name in names}
             for _ in range(TRIALS):
-                for name, (seconds, _cpu) in one_round(models, names).items():
-                    trials[name].append(seconds)
-            files = fastest(files, trials)
+                for name, (_seconds, cpu) in one_round(models, names).items():
+                    trials[name].append(cpu)
+            files = [file for file in fastest(files, trials) if file["timed"]]
             for name in names:
                 found[name]["trial"] = statistics.median(trials[name])
             names = [file["name"] for file in files]

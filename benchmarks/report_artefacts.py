@@ -155,16 +155,11 @@ def _latency(runtime: str, networks: dict[str, Any], targets: Targets) -> list[s
             dtype: timed.get(f"archdsl {runtime} {dtype}")
             for dtype in ("float32", "int8", "int8_dynamic")
         }
-        for label, facts in timed.items():
-            base = own[_counterpart(label, facts["group"])]
-            cells = [name, label.replace(f"archdsl {runtime}", "archdsl"), *_figures(facts)]
-            if base and facts is not base and "float16" not in label:
-                cells += [f"{ratio(facts, base):.2f}", f"{ratio(facts, base, 'cpu_seconds'):.2f}"]
-            else:
-                cells += ["", ""]
-            reference = timed.get(facts.get("reference", ""))
-            faster = reference and ("int8" in label or facts["group"])
-            cells.append(f"{1 / ratio(facts, reference):.2f}" if faster and reference else "")
+        for label, facts in files.items():
+            if facts["timed"] and label not in timed:
+                continue
+            cells = [name, label.replace(f"archdsl {runtime}", "archdsl")]
+            cells += _times(label, facts, own, timed) if facts["timed"] else [""] * 5
             cells += [f"{facts['bytes'] / 1e6:.1f}", str(facts.get("nodes", ""))]
             if runtime == "tflite":
                 left = sum(facts.get("left", {}).values())
@@ -196,8 +191,19 @@ def _counterpart(label: str, group: str | None) -> str:
     return "int8" if group == STATIC or "int8" in label else "float32"
 
 
-def _figures(facts: dict[str, Any]) -> list[str]:
-    return [f"{facts[what]['median'] * 1e3:.2f}" for what in ("seconds", "cpu_seconds")]
+def _times(
+    label: str, facts: dict[str, Any], own: dict[str, Any], timed: dict[str, Any]
+) -> list[str]:
+    """Milliseconds, wall and CPU; both to archdsl's counterpart; how much faster than its float."""
+    cells = [f"{facts[what]['median'] * 1e3:.2f}" for what in ("seconds", "cpu_seconds")]
+    base = own[_counterpart(label, facts["group"])]
+    if base and facts is not base and "float16" not in label:
+        cells += [f"{ratio(facts, base):.2f}", f"{ratio(facts, base, 'cpu_seconds'):.2f}"]
+    else:
+        cells += ["", ""]
+    reference = timed.get(facts.get("reference", ""))
+    faster = reference is not None and ("int8" in label or facts["group"])
+    return [*cells, f"{1 / ratio(facts, reference):.2f}" if faster and reference else ""]
 
 
 def _targets(
