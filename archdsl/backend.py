@@ -251,7 +251,7 @@ def compile(
     fold: bool = True,
     layers: bool = False,
     calibration: Array | str | os.PathLike[str] | None = None,
-    ranges: Method | Mapping[str, Range] = "minmax",
+    ranges: Method | Mapping[str, Range] = "mse",
     filename: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Artifact:

@@ -196,7 +196,7 @@ def verify(
     images: Array | None = None,
     labels: Array | Sequence[int] | None = None,
     calibration: Array | str | os.PathLike[str] | None = None,
-    ranges: Method | Mapping[str, Range] = "minmax",
+    ranges: Method | Mapping[str, Range] = "mse",
     runs: int = 20,
     layers: bool = False,
     progress: Progress | None = None,

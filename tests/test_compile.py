@@ -293,7 +293,7 @@ def test_int8_is_calibrated(run: Run, to: str) -> None:
         assert result.exit_code == 0, result.output
         assert "\x1b" not in result.stderr
         found[ranges] = Path(f"{ranges}.{to}").read_bytes()
-    assert found[None] == found["minmax"]
+    assert found[None] == found["mse"]
     assert len(set(found.values())) == len(METHODS)
 
 

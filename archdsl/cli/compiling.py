@@ -108,7 +108,7 @@ def calibrated(command: Command) -> Command:
         click.option(
             "--ranges",
             type=click.Choice(METHODS),
-            help="How int8 finds its ranges. Default: minmax.",
+            help="How int8 finds its ranges. Default: mse.",
         ),
         click.option(
             "--preprocess",
@@ -232,7 +232,7 @@ def compile_(
                 features=_stages(features),
                 fold=not keep_norm,
                 calibration=images,
-                ranges=calibration["ranges"] or "minmax",  # type: ignore[arg-type]
+                ranges=calibration["ranges"] or "mse",  # type: ignore[arg-type]
                 filename=Path(out).name if out not in (None, "-") else None,
                 progress=progress,
             )

@@ -121,7 +121,7 @@ def verify(
                 images=given,
                 labels=labels,
                 calibration=to_calibrate,
-                ranges=calibration["ranges"] or "minmax",  # type: ignore[arg-type]
+                ranges=calibration["ranges"] or "mse",  # type: ignore[arg-type]
                 runs=runs,
                 layers=layers,
                 progress=progress,
