@@ -50,6 +50,20 @@ def members() -> Iterator[Member]:
                 yield Member(f"{spec.name}_{variant.name}", file, variant.name)
 
 
+def networks() -> Iterator[Arch]:
+    """Every published network, in the order of `members`; each file is read once.
+
+    >>> next(networks())
+    Arch('efficientnet_b0', input=224x224x3)
+    """
+    for file in _folder_names():
+        read = elaborate(parse_file(published_source(file)))
+        if read.spec is not None:
+            yield Arch(read.spec, read.origins)
+            for variant in read.spec.variants:
+                yield Arch(read.spec, read.origins, variant=variant.name)
+
+
 def year_of(source: str | None) -> int | None:
     """The year that a file's `source` tells: that of an arXiv number, or one that is written out.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import estimates
+
 Row = Sequence[str]
 
 
@@ -195,6 +197,10 @@ def shell(result: dict[str, Any]) -> str:
             _quiet(result),
         ]
     )
+
+
+def latency(result: dict[str, Any]) -> str:
+    return "\n".join([estimates.table(result, _table, _verdict), _quiet(result)])
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {

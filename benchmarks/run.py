@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import artefacts
+import estimates
 import machine
 import report
 import report_artefacts
@@ -74,13 +75,24 @@ def cold(options: argparse.Namespace) -> dict[str, Any]:
     return shell.measure(options.quick)
 
 
+def latency(options: argparse.Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = worker("estimates.py", *(["--quick"] if options.quick else []))
+    commands = estimates.measure_commands(options.quick)
+    return {**result, **commands, "wrong": result["wrong"] + commands["wrong"]}
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "one_text": one_text,
     "stream": stream,
     "shell": cold,
     "artefacts": artefacts.measure,
+    "latency": latency,
 }
-REPORTS = {**report.SECTIONS, "artefacts": report_artefacts.artefacts}
+REPORTS = {
+    **report.SECTIONS,
+    "artefacts": report_artefacts.artefacts,
+    "latency": report.latency,
+}
 
 
 def main() -> int:

@@ -151,6 +151,8 @@ LIGHT = (*NEVER, "pydantic", "lark", "archdsl.compiler", "importlib.metadata")
     [
         (["check", "mnv4_conv_m"], NEVER),
         (["cost", "mnv4_conv_m"], NEVER),
+        (["cost", "mnv4_conv_m", "--device", "pixel6", "--json"], NEVER),
+        (["sweep", "mnv2", "--steps", "2", "--json"], ("torch", "networkx", "matplotlib")),
         (["fmt", "--check", str(GOLDEN / "tiny.arch")], NEVER),
         (["--version"], LIGHT),
         (["--help"], LIGHT),

@@ -31,15 +31,14 @@ if TYPE_CHECKING:
 
 def _candidates(files: tuple[str, ...], overrides: Overrides) -> list[Candidate]:
     """The networks of the FILEs, or every published one whose top-1 is known."""
-    from archdsl.library import members, top1_of
+    from archdsl.library import networks, top1_of
     from archdsl.roofline.sweep import Candidate
 
     asked = [name for name, value in overrides.items() if value is not None]
     if asked and not files:
         raise Refusal(f"--{asked[0]}: of such networks no top-1 is published; name FILEs")
     found = []
-    for file in files or [member.name for member in members()]:
-        arch = load(file, overrides)
+    for arch in (load(file, overrides) for file in files) if files else networks():
         top1 = top1_of(arch)
         if files or top1 is not None:
             found.append(Candidate(arch.name, arch.work, top1))
