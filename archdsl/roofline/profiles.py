@@ -234,9 +234,7 @@ def load_device(where: str | os.PathLike[str]) -> Device:
     if len(found) > 1:
         text = os.fspath(where)
         prefix = f"{text}:" if text.endswith(".toml") else ""
-        names = listed([device.name for device in found], "and")
-        example = f"{prefix}{found[0].name}"
-        raise ValueError(f"{text} has several profiles; write {example}, say (it has {names})")
+        raise ValueError(f"{text} has {len(found)} profiles; name one: {prefix}{found[0].name}")
     return found[0]
 
 
