@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from archdsl.compiler import Arch
-from archdsl.files import write_whole
+from archdsl.files import write_together
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Artifact:
     def write(self, path: str | os.PathLike[str] | None = None) -> str:
         """Write the artefact, each file whole or not at all, and return the path.
 
-        Files beside it (weights) come first, so that the artefact is never without them.
+        All are on the disk before the first takes its place, those beside it (weights) first.
 
         Raises:
             OSError: the folder or the disk refuses.
@@ -181,9 +181,11 @@ class Artifact:
         if emission.beside and target.name != self.job.filename:
             # The artefact names the files beside it, which are named after it.
             emission = _emission(self.backend, _renamed(self.job, target.name))
-        for name, data in emission.beside.items():
-            write_whole(target.parent / name, data)
-        write_whole(os.fspath(path) if path is not None else target, emission.data)
+        files: dict[str | os.PathLike[str], bytes] = {
+            target.parent / name: data for name, data in emission.beside.items()
+        }
+        files[os.fspath(path) if path is not None else target] = emission.data
+        write_together(files)
         return os.fspath(target)
 
     def load(self) -> Any:
@@ -251,6 +253,7 @@ def compile(
     fold: bool = True,
     layers: bool = False,
     calibration: Array | str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
     ranges: Method | Mapping[str, Range] = "mse",
     filename: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -260,10 +263,11 @@ def compile(
     `weights` is a mapping by `state_dict` key or a safetensors file; without it, initial weights
     are drawn from `seed`. `features` names stages whose feature maps are outputs too; `fold=False`
     keeps the norms where the target has them; `layers` makes every operator's value an output.
-    `calibration` holds images for int8: an array (count, height, width, channels), or a `.npz` file
-    with the array `images`; `ranges` says how their ranges are found (`minmax`, `percentile`,
-    `mse`), or gives them. `filename` is the name it will be written under, `progress` is called
-    with the calibration images done and their number.
+    `calibration` holds images for int8: an array (count, height, width, channels), a `.npz` file
+    with the array `images`, or a folder of photos, which `preprocess` says how to prepare
+    (`archdsl.quantization.presets`); `ranges` says how their ranges are found (`minmax`,
+    `percentile`, `mse`), or gives them. `filename` is the name it will be written under, `progress`
+    is called with the calibration images done and their number.
 
     Raises:
         BackendError: no such backend, or it lacks a package or a precision.
@@ -279,7 +283,7 @@ def compile(
     name = filename or arch.name + chosen.suffix
     job = Job(arch, options, seed, weights, filename=name)
     if dtype == "int8":
-        found = _ranges(job, calibration, ranges, progress)
+        found = _ranges(job, calibration, preprocess, ranges, progress)
         job = replace(job, given=job.weights, ranges=found)
     return Artifact(job, chosen, _emission(chosen, job))
 
@@ -333,6 +337,7 @@ def _stages(arch: Arch, features: Iterable[str]) -> tuple[str, ...]:
 def _ranges(
     job: Job,
     calibration: Array | str | os.PathLike[str] | None,
+    preprocess: str | None,
     ranges: Method | Mapping[str, Range],
     progress: Callable[[int, int], None] | None,
 ) -> Mapping[str, Range]:
@@ -344,7 +349,7 @@ def _ranges(
 
     if calibration is None:
         raise BackendError("int8 needs a calibration set: some hundred images like those to come")
-    images = calibration_images(calibration, job.arch)
+    images = calibration_images(calibration, job.arch, preprocess)
     # Results stay readable: nothing is folded behind them, in the float file as in this one.
     options = Options(features=job.options.features, layers=True)
     float_job = replace(job, options=options, given=job.weights)

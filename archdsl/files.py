@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
@@ -18,13 +19,45 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: the folder or the disk refuses; nothing is left behind.
     """
+    write_together({path: data})
+
+
+def write_together(files: Mapping[str | os.PathLike[str], bytes]) -> None:
+    """Write files that belong together, each as `write_whole` does.
+
+    The first takes its place when all are on the disk.
+
+    Raises:
+        OSError: a folder or the disk refuses; nothing is left behind.
+    """
+    ready: list[tuple[str, Path]] = []
+    try:
+        for path, data in files.items():
+            written = _beside(path, data)
+            if written is not None:
+                ready.append(written)
+        while ready:
+            temporary, target = ready[0]
+            os.replace(temporary, target)
+            del ready[0]
+    except BaseException:
+        for temporary, _ in ready:
+            os.unlink(temporary)
+        raise
+
+
+def _beside(path: str | os.PathLike[str], data: bytes) -> tuple[str, Path] | None:
+    """Write the new content under another name; that name, and the place it is for.
+
+    None where the path is a device or a pipe, which is written to at once.
+    """
     target = Path(path)
     if os.fspath(path).endswith(os.sep):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if target.exists() and not target.is_file():
         # A device or a pipe, and what a link to one leads to, is written to and never replaced.
         target.write_bytes(data)
-        return
+        return None
     # What a link points to is replaced, not the link.
     target = Path(os.path.realpath(target))
     try:
@@ -39,10 +72,10 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
+    return temporary, target
 
 
 # Asking for the umask means setting it: once, before there are threads.

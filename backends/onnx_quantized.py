@@ -17,7 +17,6 @@ Where it is faster otherwise, on the CPU, values stay real: attention's scores a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -39,8 +38,7 @@ from archdsl.ir.ops import (
     Softmax,
     Transpose,
 )
-from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
-from archdsl.quantization.ranges import Range
+from archdsl.quantization.ranges import Range, checked_ranges
 from archdsl.quantization.scheme import Scale, activation_scale, quantized_kernel
 
 from .onnx_network import AS_IN_GRAPH, CHANNELS_FIRST, Network, Value, convolution_attributes
@@ -75,7 +73,7 @@ class QuantizedNetwork(Network):
         kept: Iterable[str] = (),
     ) -> None:
         super().__init__(graph, weights)
-        self.ranges = check_ranges(graph, ranges)
+        self.ranges = checked_ranges(graph, ranges)
         self._kept = {*graph.kept, *kept}
         self._integers: dict[str, Integers] = {}
         self._unread: dict[str, Node] = {}
@@ -324,24 +322,3 @@ def least_scales(weight: Array) -> Array | None:
     largest: Array = np.abs(rows[:, 0::2] + rows[:, 1::2]).max(axis=1)
     # Rounding adds up to one half to each.
     return largest / 127
-
-
-def check_ranges(graph: Graph, ranges: Mapping[str, Range] | None) -> Mapping[str, Range]:
-    """Ranges that hold every node of a graph.
-
-    Raises:
-        ArchError: E0804 where some are missing, or are not finite.
-    """
-    found = ranges or {}
-    bad = [
-        node.name
-        for node in graph
-        if node.name not in found or not all(map(math.isfinite, found[node.name]))
-    ]
-    if bad:
-        shown = ", ".join(quoted(name, 100) for name in bad[:4])
-        more = f" and {len(bad) - 4:,} more" if len(bad) > 4 else ""
-        message = f"int8 needs the range of every value, and has none of {shown}{more}"
-        hint = "take them from a calibration set, at this network and with these weights"
-        raise ArchError([Diagnostic("E0804", message, None, hint)])
-    return found

@@ -31,7 +31,6 @@ class Kind(NamedTuple):
 
 OPERATORS: Mapping[str, Kind] = {
     "ADD": Kind(0, 11, {"activation": (0, "int8")}),
-    "CONCATENATION": Kind(2, 10, {"axis": (0, "int32")}),
     "CONV_2D": Kind(
         3,
         1,
@@ -64,7 +63,6 @@ OPERATORS: Mapping[str, Kind] = {
     "PAD": Kind(34, 22),
     "TRANSPOSE": Kind(39, 26),
     "MEAN": Kind(40, 27, {"keep_dims": (0, "bool")}),
-    "SPLIT": Kind(49, 35, {"num_splits": (0, "int32")}),
     "QUANTIZE": Kind(114, 89),
     "HARD_SWISH": Kind(117, 91),
     "BATCH_MATMUL": Kind(126, 101, {"adj_y": (1, "bool")}),
@@ -74,7 +72,6 @@ OPERATORS: Mapping[str, Kind] = {
 
 INTEGER_VERSIONS: Mapping[str, int] = {
     "ADD": 2,
-    "CONCATENATION": 2,
     "CONV_2D": 3,
     "DEPTHWISE_CONV_2D": 3,
     "DEQUANTIZE": 2,
@@ -83,7 +80,6 @@ INTEGER_VERSIONS: Mapping[str, int] = {
     "MEAN": 2,
     "MUL": 2,
     "PAD": 2,
-    "SPLIT": 2,
     "TRANSPOSE": 2,
 }
 """Versions that read int8; the others are 1, as all are that read float32."""

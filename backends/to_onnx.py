@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from archdsl.backend import Artifact, Emission, Job, Session
+from archdsl.backend import Artifact, BackendError, Emission, Job, Session
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.passes.fold import fold_batch_norm
@@ -53,9 +53,12 @@ class OnnxBackend:
         Raises:
             ArchError: E0701 for each operator that ONNX lacks; E0503 for feature maps whose names
                 other tensors have; weights do not fit.
+            BackendError: norms shall be kept in int8.
         """
         graph, weights = job.graph, job.weights
-        if job.options.fold or job.options.dtype == "int8":
+        if not job.options.fold and job.options.dtype == "int8":
+            raise BackendError("integers leave no room for norms: int8 always folds them")
+        if job.options.fold:
             graph, weights = fold_batch_norm(graph, weights)
         results = outputs(job, graph)
         if job.options.dtype == "int8":
@@ -135,13 +138,12 @@ def _output(network: Network, name: str, source: str) -> Message:
 
 def _halved(initializers: Mapping[str, Array]) -> tuple[list[Message], dict[str, Array]]:
     """Kernels in float16, and the nodes that make float32 of them; onnxruntime does so once."""
-    nodes, found = [], {}
+    nodes, found, limit = [], {}, np.finfo(np.float16).max
     for name, array in initializers.items():
-        if array.dtype == np.float32 and array.ndim > 1:
+        # A kernel beyond float16's range stays as it is.
+        if array.dtype == np.float32 and array.ndim > 1 and np.abs(array).max() <= limit:
             half = f"{name}.float16"
-            # A weight beyond float16's range becomes its largest number, not infinity.
-            limit = np.finfo(np.float16).max
-            found[half] = np.clip(array, -limit, limit).astype(np.float16)
+            found[half] = array.astype(np.float16)
             nodes.append(node_message("Cast", [half], name, f"{name}.cast", "", {"to": 1}))
         else:
             found[name] = array

@@ -14,6 +14,7 @@ from typing import Any
 from archdsl.backend import Artifact, BackendError, Emission, Job, Session
 from archdsl.ir.node import INPUT
 from archdsl.passes.fold import fold_batch_norm
+from archdsl.quantization.ranges import checked_ranges
 
 from .metadata import metadata
 from .outputs import outputs
@@ -38,19 +39,21 @@ class TfliteBackend:
         """The file, with a signature `serving_default` that names `output` and feature maps.
 
         Raises:
-            ArchError: E0701 where TensorFlow Lite lacks an operator; weights do not fit.
-            BackendError: `flatbuffers` is missing, or int8 lacks ranges.
+            ArchError: E0701 where TensorFlow Lite lacks an operator; weights do not fit; E0804
+                where int8 lacks ranges.
+            BackendError: `flatbuffers` is missing, or norms shall be kept.
         """
-        if job.options.dtype == "int8" and job.ranges is None:
-            raise BackendError("int8 needs the ranges of the network's values")
+        if not job.options.fold:
+            raise BackendError("TensorFlow Lite has no norms: they are always folded")
         graph, weights = fold_batch_norm(job.graph, job.weights)
+        ranges = checked_ranges(graph, job.ranges) if job.options.dtype == "int8" else None
         results = outputs(job, graph)
         # A value that is a result stays readable: nothing is fused behind it.
         made = plan(replace(graph, features=results), weights, results)
         about = metadata(job)
         model = Model(graph.name, f"{graph.name}, compiled from {about['source']}")
         model.metadata["archdsl"] = json.dumps(about).encode()
-        write_network(model, made, INPUT, job.options.dtype, job.ranges)
+        write_network(model, made, INPUT, job.options.dtype, ranges)
         return Emission(to_bytes(model))
 
     def load(self, artifact: Artifact) -> Any:

@@ -116,12 +116,11 @@ class TorchBackend:
         return network.eval()
 
     def session(self, artifact: Artifact) -> Session:
-        """The network in PyTorch, which is set to one thread.
+        """The network in PyTorch, on one thread while it runs.
 
         Raises:
             BackendError: PyTorch is not installed.
         """
-        _torch().set_num_threads(1)
         return _Session(artifact)
 
 
@@ -158,6 +157,14 @@ class _Session:
         return self._torch.tensor(images).movedim(-1, 1).contiguous()
 
     def run(self, fed: Any) -> Any:
+        threads = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            return self._run(fed)
+        finally:
+            self._torch.set_num_threads(threads)
+
+    def _run(self, fed: Any) -> Any:
         with self._torch.inference_mode():
             results = {OUTPUT: self._network(fed)}
             if self._options.features:

@@ -194,3 +194,26 @@ def test_what_was_scaled_says_so() -> None:
 @pytest.mark.parametrize("name", ["mnasnet_a1", "mnv3_small"])
 def test_a_printed_file_is_as_clean_as_the_one_it_prints(name: str) -> None:
     assert archdsl.check(archdsl.load(name).to_text()) == []
+
+
+def test_files_that_belong_together_change_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills while the second is written leaves both as they were."""
+    from archdsl import files
+
+    first, second = tmp_path / "net.safetensors", tmp_path / "net.py"
+    first.write_bytes(b"old")
+    second.write_bytes(b"old")
+    synced = iter([None, OSError(28, "No space left on device")])
+
+    def fsync(handle: int) -> None:
+        failure = next(synced)
+        if failure:
+            raise failure
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space"):
+        files.write_together({first: b"new", second: b"new"})
+    assert first.read_bytes() == second.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "net.safetensors"]

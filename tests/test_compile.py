@@ -337,3 +337,19 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, stream: Any)
             progress(3, 8)
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert ("calibrating" in shown) == ("3/8" in shown) == (stream is Terminal)
+
+
+def test_weights_of_others_are_not_replaced(run: Run) -> None:
+    """`net.safetensors` is what trained weights would be called too."""
+    Path("net.safetensors").write_bytes(b"trained for weeks")
+    result = run("compile", "net.arch", "--to", "torch", "--seed", "1", "-o", "net.py")
+    assert result.exit_code == 2
+    assert "net.safetensors holds something else" in result.stderr
+    assert Path("net.safetensors").read_bytes() == b"trained for weeks"
+    assert not Path("net.py").exists()
+    os.remove("net.safetensors")
+    for _ in range(2):  # its own bytes it may write again
+        assert (
+            run("compile", "net.arch", "--to", "torch", "--seed", "1", "-o", "net.py").exit_code
+            == 0
+        )

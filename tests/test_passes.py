@@ -207,3 +207,15 @@ def test_an_add_of_one_value_twice_keeps_both_operands() -> None:
     doubled = Node("twice", Add(), (last.name, last.name), last.shape)
     twice = graph.replaced([*graph, doubled], {graph.output: "twice"})
     assert twice.nx.edges[last.name, "twice"]["operands"] == (0, 1)
+
+
+def test_folding_that_overflows_is_said() -> None:
+    graph = graph_of("arch net input 4x4x3 stem { conv_k1_o8 }")
+    weights = {key: np.ones(shape, np.float32) for key, shape in graph.state().items()}
+    weights["stem.0.norm.weight"] *= np.float32(3e38)
+    weights["stem.0.norm.running_var"] *= 0
+    with pytest.raises(archdsl.ArchError, match=r"beyond float32") as caught:
+        fold_batch_norm(graph, weights)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0803"
+    assert diagnostic.span is not None and diagnostic.span.text == "conv_k1_o8"

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archdsl.quantization.ranges import METHODS, observe
+import archdsl
+from archdsl import ArchError
+from archdsl.quantization.ranges import METHODS, checked_ranges, observe
 from archdsl.quantization.scheme import activation_scale, quantized_kernel
 
 
@@ -64,6 +66,22 @@ def test_refuses_what_it_cannot_do() -> None:
         observe(identity, images(np.ones((1, 2))), "median")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs an image"):
         observe(identity, np.zeros((0, 1, 1, 2), np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_has_no_range(value: float) -> None:
+    with pytest.raises(ArchError, match="`x` is not finite on image 1") as caught:
+        observe(identity, images(np.array([[0.0, 1.0], [1.0, value]])))
+    assert caught.value.diagnostics[0].code == "E0804"
+
+
+def test_ranges_must_hold_every_node_the_right_way_round() -> None:
+    graph = archdsl.parse("arch net input 4x4x3 stem { conv_k1_o8_nonorm_linear }").graph()
+    good = {"input": (0.0, 1.0), "stem.0.conv": (-1.0, 1.0)}
+    assert checked_ranges(graph, good) == good
+    for bad in ({}, good | {"input": (1.0, 0.0)}, good | {"input": (0.0, np.inf)}, None):
+        with pytest.raises(ArchError, match="has none of `input`"):
+            checked_ranges(graph, bad)
 
 
 @given(st.floats(-1e6, 0), st.floats(0, 1e6))

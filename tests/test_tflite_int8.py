@@ -359,10 +359,15 @@ def test_int8_without_ranges() -> None:
     with pytest.raises(BackendError, match="calibration"):
         archdsl.compile(arch, to="tflite", dtype="int8")
     job = Job(arch, Options("int8"), filename="net.tflite")
-    with pytest.raises(BackendError, match="ranges"):
+    with pytest.raises(archdsl.ArchError, match="has none of `input`"):
         TfliteBackend().emit(job)
-    with pytest.raises(BackendError, match=r"'head.0.act' has none \(\d+ are missing"):
+    with pytest.raises(archdsl.ArchError, match=r"has none of `stem\.0\.conv`"):
         archdsl.compile(arch, to="tflite", dtype="int8", ranges={"input": (-1.0, 1.0)})
+
+
+def test_norms_cannot_be_kept() -> None:
+    with pytest.raises(BackendError, match="always folded"):
+        archdsl.compile(archdsl.parse(SMALL), to="tflite", fold=False)
 
 
 # --------------------------------------------------------------------------------- trained networks

@@ -274,8 +274,13 @@ def _written(artifact: Artifact, out: str, file: str, weights: str | None) -> st
     if artifact.emission.beside and target.exists() and not target.is_file():
         names = ", ".join(map(visible, artifact.emission.beside))
         raise Refusal(f"-o {out}: is no file that {names} can lie beside")
-    for name in artifact.emission.beside:
-        writable(str(target.parent / name), file, weights)
+    for name, data in artifact.emission.beside.items():
+        beside = Path(writable(str(target.parent / name), file, weights))
+        # `net.safetensors` is what trained weights would be called too.
+        if name.endswith(".safetensors") and beside.exists() and beside.read_bytes() != data:
+            raise Refusal(
+                f"{visible(str(beside))} holds something else; move it, or take another -o"
+            )
     return artifact.write(out)
 
 

@@ -60,7 +60,7 @@ _out = click.option(
     show_default=True,
     callback=within(0, 2**63 - 1),
     metavar="N",
-    help="The same seed gives the same bytes.",
+    help="What the weights are drawn from.",
 )
 @click.option("--lively", is_flag=True, help="Random norms and biases too: to compare runtimes.")
 @_out

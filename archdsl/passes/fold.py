@@ -12,6 +12,8 @@ from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
 from archdsl.ir.node import Node
 from archdsl.ir.ops import BatchNorm, Conv2d, LayerScale
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
+from archdsl.lang.source import Span
 
 
 class Folded(NamedTuple):
@@ -30,6 +32,7 @@ def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
 
     Raises:
         KeyError: a weight is missing.
+        ArchError: E0803 where finite weights give a product that is not.
     """
     kept = {name: np.asarray(value) for name, value in weights.items()}
     scales: dict[str, tuple[Array, Array]] = {}
@@ -57,13 +60,24 @@ def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
             nodes[node.name] = node._replace(inputs=inputs)
     for conv, (scale, shift) in scales.items():
         weight = kept[f"{conv}.weight"]
-        # The product is taken in the scale's float64, piece by piece.
         scaled = np.empty_like(weight)
-        np.multiply(weight, scale[:, None, None, None], out=scaled, casting="same_kind")
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The product is taken in the scale's float64, piece by piece.
+            np.multiply(weight, scale[:, None, None, None], out=scaled, casting="same_kind")
+            bias = shift.astype(weight.dtype)
+            whole = scaled.sum(dtype=np.float64) + bias.sum(dtype=np.float64)
+        if not np.isfinite(whole):
+            message = f"the norm behind {quoted(conv, 100)} gives weights beyond {weight.dtype}"
+            hint = "its scale is huge, or its variance nearly zero; take another checkpoint"
+            raise ArchError([Diagnostic("E0803", message, _span(nodes[conv]), hint)])
         kept[f"{conv}.weight"] = scaled
-        kept[f"{conv}.bias"] = shift.astype(weight.dtype)
+        kept[f"{conv}.bias"] = bias
     folded = graph.replaced(nodes.values(), renamed)
     return Folded(folded, {name: kept[name] for name in folded.state()})
+
+
+def _span(node: Node) -> Span | None:
+    return node.origin.span if node.origin else None
 
 
 def _identity(conv: Node, weights: Mapping[str, Array]) -> tuple[Array, Array]:

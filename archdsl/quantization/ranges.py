@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from archdsl.ir.execute import Array
+from archdsl.ir.graph import Graph
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 
 Range = tuple[float, float]
 """The least and the largest value that shall be represented; zero lies between them."""
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+DEFAULT: Method = "mse"
 
 Run = Callable[[Array], Mapping[str, Array]]
 Progress = Callable[[int, int], None]
@@ -25,7 +29,7 @@ _CANDIDATES = 80
 
 
 def observe(
-    run: Run, images: Array, method: Method = "minmax", progress: Progress | None = None
+    run: Run, images: Array, method: Method = DEFAULT, progress: Progress | None = None
 ) -> dict[str, Range]:
     """The range of every value that `run` gives for the images, which it is given one by one.
 
@@ -35,6 +39,7 @@ def observe(
 
     Raises:
         ValueError: an unknown method, or no images.
+        ArchError: E0804 where a value is not finite.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: must be one of {', '.join(METHODS)}")
@@ -55,7 +60,13 @@ def observe(
     for image in range(len(images)):
         for name, value in values(image).items():
             low, high = extremes.get(name, (0.0, 0.0))
-            extremes[name] = min(low, float(value.min())), max(high, float(value.max()))
+            least, largest = float(value.min()), float(value.max())
+            # A NaN is the least and the largest of its array, and lost in Python's comparisons.
+            if not math.isfinite(least) or not math.isfinite(largest):
+                message = f"{quoted(name, 100)} is not finite on image {image} of the calibration"
+                hint = "the weights are too large, or the images are not those of this network"
+                raise ArchError([Diagnostic("E0804", message, None, hint)])
+            extremes[name] = min(low, least), max(high, largest)
     if method == "minmax":
         return extremes
     counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
@@ -92,3 +103,26 @@ def _mse(counts: Array, low: float, high: float) -> Range:
     shares = [float(share) for share in np.linspace(1, 0.1, _CANDIDATES)]
     high = min(((low, high * share) for share in shares), key=error)[1]
     return min(((low * share, high) for share in shares), key=error)
+
+
+def checked_ranges(graph: Graph, ranges: Mapping[str, Range] | None) -> Mapping[str, Range]:
+    """Ranges that hold every node of a graph.
+
+    Raises:
+        ArchError: E0804 where some are missing, not finite, or upside down.
+    """
+    found = ranges or {}
+    bad = [
+        node.name
+        for node in graph
+        if node.name not in found
+        or not all(map(math.isfinite, found[node.name]))
+        or found[node.name][0] > found[node.name][1]
+    ]
+    if bad:
+        shown = ", ".join(quoted(name, 100) for name in bad[:4])
+        more = f" and {len(bad) - 4:,} more" if len(bad) > 4 else ""
+        message = f"int8 needs the finite range of every value, and has none of {shown}{more}"
+        hint = "take them from a calibration set, at this network and with these weights"
+        raise ArchError([Diagnostic("E0804", message, None, hint)])
+    return found
