@@ -13,7 +13,8 @@ from archdsl.compiler import Arch
 from archdsl.ir.execute import Array, execute
 from archdsl.ir.graph import Graph
 from archdsl.ir.node import Node
-from archdsl.lang.diagnostics import Diagnostic
+from archdsl.lang.diagnostics import Diagnostic, quoted
+from archdsl.lang.source import Span
 from archdsl.passes.fold import fold_batch_norm
 
 
@@ -37,14 +38,27 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """That an artefact departs, and compiled with layers, which joins nothing, it agrees.
+
+    `stage` is the first whose feature map departs in an artefact that gives them, None where none
+    does; `span` is its first block.
+    """
+
+    stage: str | None
+    span: Span | None
+
+
+@dataclass(frozen=True)
 class Trace:
     """The operators whose values a backend gave, in the order of the schedule, and how many it did
-    not give; those above `limit` depart."""
+    not give; those above `limit` depart. `joined` says that the whole departs and none of them."""
 
     backend: str
     layers: tuple[Layer, ...]
     missing: int
     limit: float
+    joined: Joined | None = None
 
     @property
     def first(self) -> Layer | None:
@@ -60,10 +74,13 @@ class Trace:
         return max(self.layers, key=lambda layer: _rank(layer.difference), default=None)
 
     def diagnostic(self) -> Diagnostic | None:
-        """The first departure, with the block that it came from.
+        """The first departure, with the block that it came from; or the stage, where no operator
+        departs by itself.
 
         It has no code: the backend is at fault, and not the text.
         """
+        if self.first is None and self.joined is not None:
+            return self._joined(self.joined)
         if self.first is None:
             return None
         node = self.first.node
@@ -75,11 +92,26 @@ class Trace:
         help = f"the first operator that differs by more than {self.limit:.0e} of its largest value"
         return Diagnostic("", message, node.origin.span if node.origin else None, help)
 
+    def _joined(self, joined: Joined) -> Diagnostic:
+        message = (
+            f"{self.backend}: no operator departs by itself: the fault lies in what the backend "
+            "joins; compiled with layers it agrees"
+        )
+        if joined.stage is None:
+            help = "no feature map departs: look behind the last stage, or across a stage's end"
+        else:
+            help = f"the first feature map that departs is that of the stage {quoted(joined.stage)}"
+        return Diagnostic("", message, joined.span, help)
+
     def summary(self) -> dict[str, Any]:
         """The first departure as `--json` prints it."""
+        span = self.joined.span if self.joined else None
         return {
             "backend": self.backend,
             "first": self.first.node.name if self.first else None,
+            "joined": self.joined is not None,
+            "stage": self.joined.stage if self.joined else None,
+            "line": span.source.position(span.start)[0] if span else None,
             "compared": len(self.layers),
             "missing": self.missing,
             "tolerance": self.limit,
@@ -122,7 +154,8 @@ def trace(
     values under the nodes' names, of the graph with its norms folded or of the one with norms: it
     is the latter where values of norms are among them.
     """
-    plain = arch.graph()
+    # Without feature maps, as the artefacts are: kept ones stop norms from being folded.
+    plain = arch.graph().keeping(())
     folded = fold_batch_norm(plain, weights)
     norms = {node.name for node in plain} - {node.name for node in folded.graph}
     wanted: dict[bool, dict[str, Array]] = {}

@@ -11,7 +11,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,11 @@ from archdsl.backend import (
     compile,
 )
 from archdsl.compiler import Arch
-from archdsl.departures import Trace, relative, trace
+from archdsl.departures import Joined, Trace, relative, trace
 from archdsl.ir.execute import Array, execute
 from archdsl.lang.diagnostics import ArchError
+from archdsl.passes.fold import fold_batch_norm
+from archdsl.quantization.images import no_class
 from archdsl.weights.lively import lively
 from archdsl.weights.random import Stream
 
@@ -44,13 +46,12 @@ TOLERANCE = 1e-4
 """The largest difference between float32 backends, as a share of the reference's largest value.
 
 Sums in another order come to some 1e-6 of it, in float32 and through hundreds of operators; a wrong
-epsilon, or a border that is padded on the other side, to 1e-3 and more. Single operators are held
-to the same limit: rounding stays below it in them too.
+epsilon, or a border that is padded on the other side, to 1e-3 and more.
 """
 
-MAP_TOLERANCE = 3 * TOLERANCE
-"""The same of feature maps: no pooling behind them evens rounding out, which in the hundreds of
-operators of EfficientNet-B7 comes to half of this."""
+INNER_TOLERANCE = 3 * TOLERANCE
+"""The same of every value inside, feature maps and single operators: no pooling behind them evens
+rounding out, which in the hundreds of operators of EfficientNet-B7 comes to half of this."""
 
 LEAST_LOGIT = 1e-3
 """Logits below it say nothing: a network that is almost constant hides nearly every fault."""
@@ -165,7 +166,7 @@ class Report:
             "faults": self.all_faults(),
             "reference": self.reference,
             "tolerance": TOLERANCE,
-            "map_tolerance": MAP_TOLERANCE,
+            "inner_tolerance": INNER_TOLERANCE,
             "weights": self.weights,
             "images": self.images,
             "given": self.given,
@@ -215,7 +216,7 @@ def verify(
         BackendError: no such backend; int8 without a calibration set.
         OSError: a file cannot be read.
         ArchError: a backend cannot express the architecture (E0701); weights (E08) that do not fit.
-        ValueError: images or labels of another shape.
+        ValueError: images or labels of another shape, or labels that are no classes.
     """
     tell = progress or (lambda _: None)
     precisions: tuple[Precision, ...] = tuple(dict.fromkeys(dtypes))
@@ -233,7 +234,7 @@ def verify(
         values = Job(arch, given=weights).weights
         whose = "given" if isinstance(weights, Mapping) else os.fspath(weights)
     pictures = _images(arch, images, seed)
-    classes = _labels(labels, len(pictures))
+    classes = _labels(arch, labels, len(pictures))
     bench = _Bench(arch, values, pictures, calibration, ranges, runs, tell)
 
     measured: list[_Measured] = []
@@ -263,7 +264,10 @@ def verify(
     traces: tuple[Trace, ...] = ()
     if layers:
         tell("operators, in the reference")
-        traces = tuple(bench.traces([m.backend for m in measured if m.dtype == "float32"]))
+        whole = [m for m in measured if m.dtype == "float32" and m.values is not None]
+        image = _worst_image([m.values.outputs for m in whole if m.values], reference.outputs)
+        traces = tuple(bench.traces([m.backend for m in whole], image))
+        traces = _with_joined(traces, comparisons, arch)
     return Report(
         name=arch.name,
         input=arch.input,
@@ -304,12 +308,15 @@ def _images(arch: Arch, given: Array | None, seed: int) -> Array:
     return images
 
 
-def _labels(given: Array | Sequence[int] | None, count: int) -> Array | None:
+def _labels(arch: Arch, given: Array | Sequence[int] | None, count: int) -> Array | None:
     if given is None:
         return None
     labels = np.asarray(given)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be {count} whole numbers, one for each image")
+    bad = no_class(labels, arch)
+    if bad is not None:
+        raise ValueError(f"the label {bad} is no class of the network")
     return labels
 
 
@@ -351,6 +358,7 @@ class _Bench:
         self.arch, self.weights, self.images, self.runs = arch, weights, images, runs
         self.stages = tuple(arch.graph().features)
         self._calibration, self._ranges, self._tell = calibration, ranges, tell
+        self._observed: dict[tuple[str, ...], Mapping[str, Range]] = {}
         self._doing = ""
 
     def measure(self, name: str, dtype: Precision) -> _Measured:
@@ -393,30 +401,37 @@ class _Bench:
                 maps.append({stage: found[node] for stage, node in graph.features.items()})
         return _Values(np.concatenate(outputs), _joined(maps)), "archdsl.ir.execute, float64"
 
-    def traces(self, names: Iterable[str]) -> Iterator[Trace]:
-        """Every operator's values in each backend against the reference executor's."""
+    def traces(self, names: Iterable[str], image: int) -> Iterator[Trace]:
+        """Every operator's values for an image in each backend, against the executor's."""
         yield from trace(
             self.arch,
             self.weights,
-            self.images[:1],
+            self.images[image : image + 1],
             {name: self._compiled(name, "float32", layers=True) for name in names},
-            TOLERANCE,
+            INNER_TOLERANCE,
         )
 
-    def _compiled(self, name: str, dtype: Precision, **options: Any) -> Artifact:
+    def _compiled(
+        self, name: str, dtype: Precision, features: tuple[str, ...] = (), **options: Any
+    ) -> Artifact:
+        # Observed once for all backends; again only where kept feature maps change what is folded.
+        values: tuple[str, ...] = ()
+        if dtype == "int8":
+            graph = self.arch.graph().keeping(features)
+            values = tuple(fold_batch_norm(graph, self.weights).graph.table)
         artifact = compile(
             self.arch,
             name,
             weights=self.weights,
             dtype=dtype,
             calibration=self._calibration,
-            ranges=self._ranges,
+            features=features,
+            ranges=self._observed.get(values, self._ranges),
             progress=self._calibrating,
             **options,
         )
         if artifact.job.ranges is not None:
-            # The same for every backend: observed once.
-            self._ranges = artifact.job.ranges
+            self._observed[values] = artifact.job.ranges
         return artifact
 
     def _features(self, name: str, dtype: Precision) -> Mapping[str, Array]:
@@ -491,7 +506,7 @@ def _compared(measured: _Measured, reference: _Values, labels: Array | None) -> 
             sqnr = _sqnr(found, wanted)
         if measured.dtype == "float32":
             for name, share in {OUTPUT: difference, **features}.items():
-                limit = TOLERANCE if name == OUTPUT else MAP_TOLERANCE
+                limit = _limit(name)
                 if share is not None and share > limit:
                     what = "the largest output" if name == OUTPUT else f"the largest of {name}"
                     faults.append(f"differs by {share:.1e} of {what}; the limit is {limit:.0e}")
@@ -509,6 +524,51 @@ def _compared(measured: _Measured, reference: _Values, labels: Array | None) -> 
         latency=measured.latency,
         faults=tuple(faults),
     )
+
+
+def _limit(name: str) -> float:
+    """The largest difference that is no fault, of the output or of a stage's feature map."""
+    return TOLERANCE if name == OUTPUT else INNER_TOLERANCE
+
+
+def _departs(name: str, difference: float | None) -> bool:
+    return difference is None or difference > _limit(name)
+
+
+def _worst_image(outputs: Sequence[Array], wanted: Array) -> int:
+    """The image on which outputs differ most: where a fault is to be looked for."""
+    with np.errstate(invalid="ignore"):
+        differences = [np.abs(found - wanted) for found in outputs if found.shape == wanted.shape]
+    if not differences:
+        return 0
+    # The first one where values are not numbers.
+    return int(np.max(differences, axis=0).reshape(len(wanted), -1).max(axis=1).argmax())
+
+
+def _with_joined(
+    traces: Iterable[Trace], comparisons: Iterable[Comparison], arch: Arch
+) -> tuple[Trace, ...]:
+    """The traces, with what departs only as a whole: compiled with layers nothing is joined."""
+    whole = {c.backend: c for c in comparisons if c.dtype == "float32"}
+    of = {trace.backend: trace for trace in traces}
+    # Against a reference that is at fault itself, everything departs.
+    doubtful = any(whole[name].is_reference and trace.first for name, trace in of.items())
+    return tuple(
+        trace if doubtful else replace(trace, joined=_joined_fault(trace, whole[name], arch))
+        for name, trace in of.items()
+    )
+
+
+def _joined_fault(trace: Trace, whole: Comparison, arch: Arch) -> Joined | None:
+    stage = next((name for name, share in whole.features.items() if _departs(name, share)), None)
+    if stage is None and not _departs(OUTPUT, whole.difference):
+        return None
+    if trace.first or not trace.layers or _departs(OUTPUT, trace.layers[-1].difference):
+        return None
+    inside = f"stages.{stage}."
+    origins = (node.origin for node in arch.graph() if node.origin)
+    spans = (origin.span for origin in origins if origin.path.startswith(inside))
+    return Joined(stage, next(spans, None))
 
 
 def _difference(found: Array, wanted: Array, name: str, faults: list[str]) -> float | None:

@@ -130,6 +130,13 @@ def test_npz(save: Callable[..., None], tmp_path: Path) -> None:
         ({"images": noise(2, 32, 32, 3), "labels": [1]}, "2 integers are wanted"),
         ({"images": noise(2, 32, 32, 3), "labels": [1.0, 2.0]}, "of float64"),
         ({"images": noise(2, 32, 32, 3), "labels": [[1], [2]]}, "is 2 x 1 of int64"),
+        ({"images": noise(2, 32, 32, 3), "labels": [3, 4]}, "the label 4 is no class"),
+        ({"images": noise(2, 32, 32, 3), "labels": [3, -1]}, "the label -1 is no class"),
+        # int64 would make it -1.
+        (
+            {"images": noise(1, 32, 32, 3), "labels": np.array([2**64 - 1], np.uint64)},
+            f"the label {2**64 - 1} is no class",
+        ),
         ({"images": np.zeros(1, [("a", "f4")])}, "the shape is 1"),
     ],
 )
@@ -259,13 +266,25 @@ def test_photos_of_every_kind(tmp_path: Path) -> None:
     assert len(calibration_images(tmp_path, ARCH, "imagenet")) == 9
 
 
+def test_without_classes_a_label_is_any_number(tmp_path: Path) -> None:
+    arch = archdsl.parse("arch net input 32x32x3 stem { conv_k3_s22_o8 }")
+    np.savez(tmp_path / "x.npz", images=noise(1, 32, 32, 3), labels=[1000])
+    found = read_images(tmp_path / "x.npz", arch)
+    assert found.labels is not None
+    assert found.labels.tolist() == [1000]
+    np.savez(tmp_path / "x.npz", images=noise(1, 32, 32, 3), labels=np.array([2**63], np.uint64))
+    assert f"the label {2**63}" in refused(lambda: read_images(tmp_path / "x.npz", arch))
+
+
 def test_labels_from_folders_and_tables(tmp_path: Path) -> None:
+    thirteen = archdsl.parse("arch net input 32x32x3 stem { conv_k3_o8 } head { pool fc_o13 }")
     for name in ("7/a.png", "7/b.png", "12/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (32, 32)).save(tmp_path / name)
-    found = read_images(tmp_path, ARCH, "unit")
+    found = read_images(tmp_path, thirteen, "unit")
     assert found.labels is not None
     assert found.labels.tolist() == [12, 7, 7]  # sorted as paths
+    assert "the label 7 is no class" in refused(lambda: read_images(tmp_path, ARCH, "unit"))
     (tmp_path / "labels.csv").write_text(
         "file,label\n7/a.png,1\n\n7/b.png, 2\n12/c.png,3\nz.png,9\n"
     )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from click.testing import CliRunner, Result
 import archdsl
 from archdsl.backend import GROUP, Artifact, BackendError, Emission, Job, Session, backend
 from archdsl.cli.program import program
-from archdsl.departures import relative
+from archdsl.departures import Layer, Trace, relative
 from archdsl.ir.execute import execute
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, BatchNorm, Conv2d
 from archdsl.quantization import ranges
-from archdsl.verification import TOLERANCE, Report, verify
+from archdsl.verification import INNER_TOLERANCE, TOLERANCE, Report, verify
 from archdsl.weights.initial import initialize
 from archdsl.weights.lively import lively
 from archdsl.weights.store import save_weights
@@ -285,6 +286,20 @@ def test_integers_are_judged_by_their_noise(
     assert len(observed) == 1
 
 
+def test_feature_maps_that_stop_a_norm_from_being_folded() -> None:
+    arch = archdsl.parse(
+        "arch net input 16x16x3 stage c1 { conv_k1_o16_linear } stage c2 { mqa_h2_d8_noskip } "
+        "head { pool fc_o4 }"
+    )
+    images = np.random.default_rng(0).normal(size=(4, *arch.input)).astype(np.float32)
+    report = verify(arch, dtypes=["float32", "int8"], calibration=images, runs=0, layers=True)
+    assert report.ok, report.all_faults()
+    integers = [c for c in report.comparisons if c.dtype == "int8"]
+    assert {c.backend for c in integers} == {"onnx", "tflite"}
+    for comparison in integers:
+        assert comparison.sqnr and comparison.sqnr > 15, comparison
+
+
 def test_the_same_seed_gives_the_same_report(pico: archdsl.Arch) -> None:
     one, two, three = (verify(pico, seed=seed, runs=0).to_json() for seed in (0, 0, 1))
     assert one == two
@@ -315,6 +330,12 @@ def test_images_of_another_shape(pico: archdsl.Arch, shape: tuple[int, ...]) -> 
 def test_labels_of_another_shape(pico: archdsl.Arch, labels: Any) -> None:
     with pytest.raises(ValueError, match="labels must be 2 whole numbers"):
         verify(pico, images=np.zeros((2, 96, 96, 3)), labels=labels)
+
+
+@pytest.mark.parametrize("label", [10, -1])
+def test_labels_that_are_no_classes(pico: archdsl.Arch, label: int) -> None:
+    with pytest.raises(ValueError, match=f"the label {label} is no class of the network"):
+        verify(pico, images=np.zeros((2, 96, 96, 3)), labels=[0, label])
 
 
 def test_lively_attention_is_no_matter_of_rounding() -> None:
@@ -434,6 +455,54 @@ def test_a_fault_is_found_and_its_operator_named(
     assert not found["ok"]
     firsts = {record["backend"]: record["first"] for record in found["departures"]}
     assert firsts == {"torch": None, "onnx": None, "wrong": node}
+
+
+@pytest.mark.parametrize(("stage", "line"), [("c2", 12), ("c3", 14), (None, None)])
+def test_a_fault_in_what_is_joined_is_narrowed_to_a_stage(
+    run: Run, monkeypatch: pytest.MonkeyPatch, stage: str | None, line: int | None
+) -> None:
+    """A kernel that shall clamp and does not: with layers the relu is an operator of its own."""
+    plan = import_module("archdsl.backends.tflite_plan")
+    clamping = plan._clamping
+    start = f"stages.{stage}" if stage else "head"
+
+    def forgets(node: Node) -> int:
+        here = isinstance(node.op, Activation) and node.name.startswith(start)
+        return plan.ACTIVATIONS[None] if here else clamping(node)
+
+    monkeypatch.setattr(plan, "_clamping", forgets)
+    result = run("verify", PICO, "--runs", "0", "--layers", "--backend", "tflite")
+    assert result.exit_code == 1
+    assert "tflite: no operator departs by itself: the fault lies in what the back" in result.stderr
+    assert "compiled with layers it agrees" in result.stderr
+    if stage:
+        assert f"{PICO}:{line}:" in result.stderr
+        assert f"the first feature map that departs is that of the stage `{stage}`" in result.stderr
+    else:
+        assert "no feature map departs" in result.stderr
+    result = run("verify", PICO, "--runs", "0", "--layers", "--backend", "tflite", "--json")
+    found = {record["backend"]: record for record in json.loads(result.stdout)["departures"]}
+    wanted = {"first": None, "joined": True, "stage": stage, "line": line}
+    assert found["tflite"].items() >= wanted.items()
+    assert not found["torch"]["joined"]
+
+
+def test_rounding_in_an_operator_is_no_departure() -> None:
+    """Feature maps and operators have one limit: what a map may, the operator that gives it may."""
+    text = "arch a input 16x16x3 stage c1 { conv_k3_o8_linear } head { pool fc_o4 }"
+    node = archdsl.parse(text).graph().nodes[-1]
+    for difference, departs in ((0.9 * INNER_TOLERANCE, False), (1.1 * INNER_TOLERANCE, True)):
+        trace = Trace("wrong", (Layer(node, difference),), 0, INNER_TOLERANCE)
+        assert (trace.first is not None) is departs
+    report = verify(archdsl.parse(text), runs=0, layers=True)
+    assert {trace.limit for trace in report.traces} == {INNER_TOLERANCE}
+
+
+def test_layers_where_a_backend_fails(install: Callable[..., None]) -> None:
+    install("torch", "onnx", wrong=Crashing)
+    report = verify(archdsl.load(PICO), runs=0, layers=True)
+    assert not report.ok
+    assert [trace.backend for trace in report.traces] == ["torch", "onnx"]
 
 
 @pytest.mark.parametrize(

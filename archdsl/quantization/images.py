@@ -55,6 +55,7 @@ def read_images(
     has pixels, which the preset called `preprocess` brings into the network's range; a folder's
     photos it resizes and crops before. A `.npz` file has the array `images`, and may have `labels`,
     integers; a folder has them in a `labels.csv` (file, label), or in folders named after them.
+    Labels are numbers of the network's classes, from 0.
 
     Raises:
         OSError: the file or the folder cannot be read.
@@ -66,8 +67,8 @@ def read_images(
         return Images(_checked("the array of images", np.asarray(given), arch.input, preset))
     path = Path(given)
     if path.is_dir():
-        return _folder(path, arch.input, preset)
-    return _npz(path, arch.input, preset)
+        return _folder(path, arch, preset)
+    return _npz(path, arch, preset)
 
 
 def _preset(name: str) -> Preset:
@@ -79,6 +80,16 @@ def _preset(name: str) -> Preset:
         )
         _refuse(f"no preprocessing is called {quoted(name)}", hint)
     return found
+
+
+def no_class(labels: Array, arch: Arch) -> int | None:
+    """A label that is not the number of a class; a network without classes has any number."""
+    graph = arch.graph()
+    shape = graph[graph.output].shape
+    count = shape[0] if len(shape) == 1 else 2**63
+    # As Python's integers: in numpy's, a large one of uint64 may become negative.
+    ends = int(labels.min()), int(labels.max())
+    return next((label for label in ends if not 0 <= label < count), None)
 
 
 # ------------------------------------------------------------------------------------ the arrays
@@ -134,7 +145,16 @@ def _check_labels(what: str, dtype: Any, shape: Shape, count: int) -> None:
         _refuse(f"{what}: `labels` is {_sizes(shape)} of {dtype}, and {wanted} are wanted")
 
 
-def _npz(path: Path, input: Shape, preset: Preset | None) -> Images:
+def _checked_labels(what: str, labels: Array, arch: Arch) -> Array:
+    """Labels that are numbers of the network's classes, where it has some."""
+    bad = no_class(labels, arch)
+    if bad is not None:
+        _refuse(f"{what}: the label {bad} is no class of the network", "classes count from 0")
+    return labels.astype(np.int64)
+
+
+def _npz(path: Path, arch: Arch, preset: Preset | None) -> Images:
+    input = arch.input
     what = quoted(os.fspath(path), 200)
     ordinary = path.is_file() or not path.exists()
     if ordinary:
@@ -155,7 +175,7 @@ def _npz(path: Path, input: Shape, preset: Preset | None) -> Images:
             labels = None
             if "labels.npy" in names:
                 _check_labels(what, *_header(archive, "labels.npy", what), shape[0])
-                labels = _array(archive, "labels.npy").astype(np.int64)
+                labels = _checked_labels(what, _array(archive, "labels.npy"), arch)
             images = _array(archive, "images.npy")
     except (ArchError, OSError, MemoryError):
         raise
@@ -187,7 +207,8 @@ def _array(archive: zipfile.ZipFile, name: str) -> Array:
 # ------------------------------------------------------------------------------------- the folder
 
 
-def _folder(path: Path, input: Shape, preset: Preset | None) -> Images:
+def _folder(path: Path, arch: Arch, preset: Preset | None) -> Images:
+    input = arch.input
     what = quoted(os.fspath(path), 200)
     if preset is None:
         names = listed([*PRESETS])
@@ -202,6 +223,8 @@ def _folder(path: Path, input: Shape, preset: Preset | None) -> Images:
     )
     _check_header(what, np.dtype(np.uint8), (len(files), *input), input, preset)
     labels = _labels(path, files, what)
+    if labels is not None:
+        labels = _checked_labels(what, labels, arch)
     images = np.empty((len(files), *input), np.float32)
     faults = []
     for index, file in enumerate(files):
