@@ -15,6 +15,7 @@ examples to the codes they state.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -22,11 +23,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import peer_networks
 
 import archdsl
 from archdsl import limits
@@ -55,6 +61,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
     "docs/architectures.md",
+    "docs/differences.md",
     "docs/language.md",
     "docs/cost.md",
     "docs/latency.md",
@@ -839,6 +846,124 @@ def published() -> str:
     return "\n".join(parts)
 
 
+# ---------------------------------------------------------------------------------- differences.md
+
+_LIBRARIES = {
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "keras": "Keras",
+    "tf-models": "TensorFlow's models",
+    "official code": "official code, configured otherwise",
+}
+
+
+def differences() -> str:
+    """What bears one name in several libraries: settings, and which networks there are."""
+    parts = []
+    for family, found in _families():
+        own = {name: f"[`{name}`](../architectures/{file})" for name, file, _ in found}
+        peers = [peer for peer in peer_networks.ALL_PEERS if peer.member in own]
+        if peers:
+            files = dict.fromkeys(file.removesuffix(".arch") for _, file, _ in found)
+            parts.append(f"## {family}\n\n{_settings(files, peers)}\n{_networks(own, peers)}")
+    return "\n".join(parts)
+
+
+def _settings(files: Iterable[str], peers: Sequence[peer_networks.Peer]) -> str:
+    """Who has which settings, ours first."""
+    groups: dict[tuple[str, peer_networks.Settings], list[str]] = {}
+    for file in files:
+        key = ("archdsl", peer_networks.Settings.of(peer_networks.text_of(file)))
+        groups.setdefault(key, []).append(file)
+    for library in _LIBRARIES:
+        for peer in peers:
+            if peer.library == library != "official code":
+                groups.setdefault((library, peer.settings), []).append(peer.name)
+    every = Counter(
+        (library, _kind(name)) for (library, _), names in groups.items() for name in names
+    )
+    rows = []
+    for (library, settings), names in groups.items():
+        here = Counter(map(_kind, names))
+        # A kind stands for its networks where all of them are here; files are few.
+        shown = dict.fromkeys(
+            f"{_kind(name)}*"
+            if library != "archdsl" and 1 < here[_kind(name)] == every[library, _kind(name)]
+            else name
+            for name in names
+        )
+        numbers = (decimal(number) for number in (settings.eps, settings.momentum))
+        dropout = decimal(settings.dropout) if settings.dropout else "none"
+        rows.append(
+            (_LIBRARIES.get(library, library), _code(shown), settings.pad, *numbers, dropout)
+        )
+    head = ("", "networks", "padding", "norm epsilon", "norm momentum", "dropout")
+    return _table(head, rows)
+
+
+def _kind(name: str) -> str:
+    """The part of a network's name that its relatives share."""
+    match = re.match(r"(tf_)?[A-Za-z]+?(_?[Vv]\d|(?![A-Za-z]))(_[a-z]+tpu)?", name)
+    assert match is not None
+    return match[0]
+
+
+def _networks(own: dict[str, str], peers: Sequence[peer_networks.Peer]) -> str:
+    """Every network there is, settings apart, with what each library calls it."""
+    rows: dict[tuple[str, tuple[peer_networks.Change, ...], str], dict[str, list[str]]] = {}
+    for name in own:
+        same = [peer for peer in peers if peer.member == name]
+        rows[name, (), ""] = {}
+        for peer in sorted(same, key=lambda peer: bool(peer.changes)):
+            names = rows.setdefault((name, peer.changes, peer.beyond), {})
+            names.setdefault(peer.library, []).append(peer.name)
+    libraries = [name for name in _LIBRARIES if any(name in names for names in rows.values())]
+    lines = []
+    for (name, changes, beyond), names in rows.items():
+        cost = peer_networks.changed(name, changes).cost()
+        what = own[name]
+        if changes:
+            what = f"{what} with {'; '.join(map(_change, changes))}"
+        if beyond:
+            what = f"{what}; and {beyond}, which no text says"
+        called = (_called(library, names.get(library, [])) for library in libraries)
+        lines.append((what, *called, f"{cost.params:,}", f"{cost.macs:,}"))
+    head = (_LIBRARIES[library] for library in libraries)
+    return _table(("network", *head, "parameters", "MACs"), lines, 2)
+
+
+def _called(library: str, names: Sequence[str]) -> str:
+    """The names of a network in a library: calls, but of the official code words."""
+    return "; ".join(names) if library == "official code" else _code(names)
+
+
+def _change(change: peer_networks.Change) -> str:
+    written, other = (" ".join(text.split()) for text in change)
+    return f"`{written}` → `{other}`" if written else f"`{other}`"
+
+
+def compared() -> str:
+    """What benchmarks/equality.py found."""
+    path = ROOT / "tests" / "data" / "tensorflow.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = (line[2:].split(": ") for line in lines if line.startswith("#"))
+    notes = [f"- {_LIBRARIES[library]}: {note}\n" for library, note in found]
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    usual = sum(float(row["float32"]) <= 1e-5 for row in rows)
+    notes.append(f"- in float32 {usual} of {len(rows)} differ by at most 1e-5\n")
+    shown = [
+        (
+            _LIBRARIES[row["library"]],
+            f"`{row['network']}`",
+            f"`{row['member']}`",
+            *(row[name] for name in ("largest", "float32", "float64")),
+        )
+        for row in rows
+    ]
+    head = ("library", "network", "ours", "largest logit", "in float32", "in float64")
+    return f"{''.join(notes)}\n{_table(head, shown, 3)}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
@@ -868,6 +993,8 @@ PARTS: dict[str, Callable[[], str]] = {
         example,
         families,
         published,
+        differences,
+        compared,
     )
 }
 

@@ -108,11 +108,10 @@ def text_of(member: str) -> str:
 def within(row: Mapping[str, Any]) -> bool:
     """Whether the logits of a row of tensorflow.csv are alive, and equal ours.
 
-    In float32 rounding adds up over the operators of the deeper EfficientNets; that it is rounding,
-    float64 shows.
+    Against exact sums float32 is a little above 1e-5 in deep networks. That it is rounding, float64
+    shows, where 1e-14 is usual; TensorFlow's gelu keeps its constant in float32.
     """
-    deep = str(row["member"]).startswith("efficientnet")
-    near = float(row["float32"]) <= (1e-4 if deep else 1e-5) and float(row["float64"]) <= 1e-9
+    near = float(row["float32"]) <= 1e-4 and float(row["float64"]) <= 1e-6
     return near and float(row["largest"]) > 1
 
 
