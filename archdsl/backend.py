@@ -138,8 +138,8 @@ class Backend(Protocol):
 class Emission:
     """An artefact's bytes, and files that must lie beside it, by name."""
 
-    data: bytes
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    data: bytes = field(repr=False)
+    beside: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,9 @@ class Artifact:
     job: Job
     backend: Backend
     emission: Emission
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.filename!r}, {self.job.options.dtype}, {self.size:,} bytes)"
 
     @property
     def arch(self) -> Arch:

@@ -19,6 +19,7 @@ import numpy as np
 
 from archdsl.backend import (
     OUTPUT,
+    PRECISIONS,
     Artifact,
     BackendError,
     Job,
@@ -171,7 +172,7 @@ class Report:
             "images": self.images,
             "given": self.given,
             "labelled": self.labelled,
-            "largest": self.largest,
+            "largest": self.largest if np.isfinite(self.largest) else None,
             "runs": self.runs,
             "threads": 1,
             "machine": self.machine,
@@ -216,12 +217,18 @@ def verify(
         BackendError: no such backend; int8 without a calibration set.
         OSError: a file cannot be read.
         ArchError: a backend cannot express the architecture (E0701); weights (E08) that do not fit.
-        ValueError: images or labels of another shape, or labels that are no classes.
+        ValueError: images or labels of another shape, labels that are no classes, an unknown
+            precision, or no backend.
     """
     tell = progress or (lambda _: None)
     precisions: tuple[Precision, ...] = tuple(dict.fromkeys(dtypes))
     installed = available()
     names = tuple(dict.fromkeys(sorted(installed) if backends is None else backends))
+    unknown = [dtype for dtype in precisions if dtype not in PRECISIONS]
+    if unknown or not precisions:
+        raise ValueError(f"dtypes {list(precisions)}: must be some of {', '.join(PRECISIONS)}")
+    if backends is not None and not names:
+        raise ValueError("backends: must name one at least")
     for name in names:
         if name not in installed:
             backend(name)  # says so, and what was meant
@@ -260,6 +267,9 @@ def verify(
             f"the largest output of the reference is {largest:.1e}, too little to compare by: "
             "weights as they are before training, or of another network"
         )
+    for dtype in precisions:
+        if measured and not any(m.dtype == dtype for m in measured):
+            faults.append(f"nothing could be compared in {dtype}")
     comparisons = tuple(_compared(m, reference, classes) for m in measured)
     traces: tuple[Trace, ...] = ()
     if layers:

@@ -79,7 +79,13 @@ def test_ranges_must_hold_every_node_the_right_way_round() -> None:
     graph = archdsl.parse("arch net input 4x4x3 stem { conv_k1_o8_nonorm_linear }").graph()
     good = {"input": (0.0, 1.0), "stem.0.conv": (-1.0, 1.0)}
     assert checked_ranges(graph, good) == good
-    for bad in ({}, good | {"input": (1.0, 0.0)}, good | {"input": (0.0, np.inf)}, None):
+    for bad in (
+        {},
+        good | {"input": (1.0, 0.0)},
+        good | {"input": (0.0, np.inf)},
+        good | {"input": (0.0, 1e30)},
+        None,
+    ):
         with pytest.raises(ArchError, match="has none of `input`"):
             checked_ranges(graph, bad)
 

@@ -597,3 +597,30 @@ def test_relative_difference() -> None:
     assert relative(np.array([1.0, -4.5]), np.array([1.0, -4.0])) == 0.125
     assert relative(np.array([0.5]), np.array([0.0])) == 0.5
     assert relative(np.zeros((0,)), np.zeros((0,))) == 0
+
+
+def test_what_was_asked_for_must_have_been_compared() -> None:
+    arch = archdsl.parse("arch net input 8x8x3 stem { conv_k3_o8 } head { pool fc_o4 }")
+    report = archdsl.verify(arch, backends=["onnx"], dtypes=["int8_dynamic"], runs=0)
+    assert not report.ok
+    assert report.faults == ("nothing could be compared in int8_dynamic",)
+    for options in ({"dtypes": ["x"]}, {"dtypes": "int8"}, {"dtypes": []}, {"backends": []}):
+        with pytest.raises(ValueError, match="must"):
+            archdsl.verify(arch, runs=0, **options)
+
+
+def test_results_that_are_no_numbers_are_json() -> None:
+    import json
+
+    arch = archdsl.parse("arch net input 8x8x3 stem { conv_k3_o8_nonorm } head { pool fc_o4 }")
+    weights = {key: np.full(shape, 3e38, np.float32) for key, shape in arch.graph().state().items()}
+    report = archdsl.verify(arch, weights=weights, runs=0)
+    assert not report.ok
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_an_artefact_is_shown_in_a_line() -> None:
+    arch = archdsl.parse("arch net input 8x8x3 stem { conv_k3_o8 }")
+    shown = repr(archdsl.compile(arch, to="onnx"))
+    assert shown.startswith("Artifact('net.onnx', float32, ")
+    assert len(shown) < 80

@@ -19,6 +19,9 @@ Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 DEFAULT: Method = "mse"
 
+_LARGEST = 1e18
+"""Values beyond it come of weights or images that are wrong: products of scales would overflow."""
+
 Run = Callable[[Array], Mapping[str, Array]]
 Progress = Callable[[int, int], None]
 
@@ -109,20 +112,22 @@ def checked_ranges(graph: Graph, ranges: Mapping[str, Range] | None) -> Mapping[
     """Ranges that hold every node of a graph.
 
     Raises:
-        ArchError: E0804 where some are missing, not finite, or upside down.
+        ArchError: E0804 where some are missing, upside down, or beyond 1e18.
     """
     found = ranges or {}
     bad = [
         node.name
         for node in graph
         if node.name not in found
-        or not all(map(math.isfinite, found[node.name]))
+        or not all(abs(end) <= _LARGEST for end in found[node.name])
         or found[node.name][0] > found[node.name][1]
     ]
     if bad:
         shown = ", ".join(quoted(name, 100) for name in bad[:4])
         more = f" and {len(bad) - 4:,} more" if len(bad) > 4 else ""
-        message = f"int8 needs the finite range of every value, and has none of {shown}{more}"
+        message = (
+            f"int8 needs the range of every value, within ±1e18, and has none of {shown}{more}"
+        )
         hint = "take them from a calibration set, at this network and with these weights"
         raise ArchError([Diagnostic("E0804", message, None, hint)])
     return found
