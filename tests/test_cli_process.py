@@ -121,8 +121,11 @@ def test_interrupted() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    # It has read the program and waits for its input.
-    time.sleep(2)
+    assert process.stdin is not None
+    # More than a pipe holds: this returns when the program reads, and then waits for the rest.
+    process.stdin.write(b" " * (1 << 18))
+    process.stdin.flush()
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
