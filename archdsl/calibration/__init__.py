@@ -1,0 +1,1 @@
+"""From measured times to a device profile: the bench kit, its results, the fit."""
