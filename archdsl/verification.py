@@ -35,6 +35,7 @@ from archdsl.ir.execute import Array, execute
 from archdsl.lang.diagnostics import ArchError
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.quantization.images import no_class
+from archdsl.quantization.ranges import DEFAULT
 from archdsl.weights.lively import lively
 from archdsl.weights.random import Stream
 
@@ -198,7 +199,7 @@ def verify(
     images: Array | None = None,
     labels: Array | Sequence[int] | None = None,
     calibration: Array | str | os.PathLike[str] | None = None,
-    ranges: Method | Mapping[str, Range] = "mse",
+    ranges: Method | Mapping[str, Range] = DEFAULT,
     runs: int = 20,
     layers: bool = False,
     progress: Progress | None = None,

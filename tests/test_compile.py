@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -19,7 +20,7 @@ import archdsl
 from archdsl.backend import PRECISIONS, Precision
 from archdsl.cli import compiling
 from archdsl.cli.program import program
-from archdsl.quantization.ranges import METHODS
+from archdsl.quantization.ranges import DEFAULT, METHODS
 from archdsl.weights.initial import initialize
 from archdsl.weights.store import save_weights
 
@@ -64,6 +65,9 @@ def test_choices_are_those_of_python() -> None:
     """They stand in the command again, which must not import numpy to be shown."""
     assert compiling.PRECISIONS == PRECISIONS == get_args(Precision)
     assert compiling.METHODS == METHODS
+    assert compiling.DEFAULT == DEFAULT
+    for taken in (archdsl.compile, archdsl.verify):
+        assert signature(taken).parameters["ranges"].default == DEFAULT
 
 
 @pytest.mark.parametrize(

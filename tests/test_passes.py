@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,18 @@ import archdsl
 from archdsl.ir.execute import execute
 from archdsl.ir.graph import Graph, GraphError
 from archdsl.ir.node import INPUT, Node
-from archdsl.ir.ops import Activation, Add, BatchNorm, Conv2d, LayerScale, Pad, Reshape
+from archdsl.ir.ops import (
+    NO_PADDING,
+    Activation,
+    Add,
+    BatchNorm,
+    Conv2d,
+    LayerScale,
+    Pad,
+    Reshape,
+)
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.passes.fuse import fuse_activations
-from archdsl.passes.pads import explicit_padding
 from archdsl.passes.shapes import infer_shapes
 
 NETS = {
@@ -130,6 +140,23 @@ def test_fusing_without_folding_keeps_activations_behind_their_norms(graph: Grap
     fused = fuse_activations(graph)
     before = execute(graph, weights, images(graph))
     same_results(graph, fused, before, execute(fused, weights, images(graph)))
+
+
+def explicit_padding(graph: Graph) -> Graph:
+    """Put a `Pad`, which no block is lowered to, before each convolution of uneven padding."""
+    nodes: list[Node] = []
+    for node in graph:
+        op = node.op
+        if isinstance(op, Conv2d) and (
+            op.padding[0] != op.padding[1] or op.padding[2] != op.padding[3]
+        ):
+            (source,) = node.inputs
+            border = Pad(op.padding)
+            shape = border.output(graph[source].shape)
+            nodes.append(Node(f"{node.name}.pad", border, (source,), shape, node.origin))
+            node = node._replace(op=replace(op, padding=NO_PADDING), inputs=(f"{node.name}.pad",))
+        nodes.append(node)
+    return graph.replaced(nodes)
 
 
 def test_explicit_padding_keeps_every_result(graph: Graph) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # holds them equal.
 PRECISIONS = ("float32", "float16", "int8", "int8_dynamic")
 METHODS = ("minmax", "percentile", "mse")
+DEFAULT = "mse"
 
 
 def complete_backend(
@@ -108,7 +109,7 @@ def calibrated(command: Command) -> Command:
         click.option(
             "--ranges",
             type=click.Choice(METHODS),
-            help="How int8 finds its ranges. Default: mse.",
+            help=f"How int8 finds its ranges. Default: {DEFAULT}.",
         ),
         click.option(
             "--preprocess",
@@ -232,7 +233,7 @@ def compile_(
                 features=_stages(features),
                 fold=not keep_norm,
                 calibration=images,
-                ranges=calibration["ranges"] or "mse",  # type: ignore[arg-type]
+                ranges=calibration["ranges"] or DEFAULT,  # type: ignore[arg-type]
                 filename=Path(out).name if out not in (None, "-") else None,
                 progress=progress,
             )

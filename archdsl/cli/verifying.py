@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archdsl.cli.compiling import (
+    DEFAULT,
     PRECISIONS,
     Calibration,
     Weights,
@@ -121,7 +122,7 @@ def verify(
                 images=given,
                 labels=labels,
                 calibration=to_calibrate,
-                ranges=calibration["ranges"] or "mse",  # type: ignore[arg-type]
+                ranges=calibration["ranges"] or DEFAULT,  # type: ignore[arg-type]
                 runs=runs,
                 layers=layers,
                 progress=progress,

@@ -12,14 +12,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER, MAX_TENSORS
-from archdsl.weights.layers import Layer, Tensor
+from archdsl.weights.archives import Unreadable, members
+from archdsl.weights.keras import read_keras
+from archdsl.weights.layers import Checkpoint, Layer, Tensor
 from archdsl.weights.store import TRACKED
 from archdsl.weights.tensors import FLOATS, Entry, open_regular, read_header, read_tensor
 
@@ -37,18 +39,6 @@ _NESTS = (
 
 _COUNTERS = {TRACKED, "n_averaged", "total_ops", "total_params"}
 """What modules count in tensors: batches, averaged models, operations (of a profiler)."""
-
-
-class Checkpoint(NamedTuple):
-    """The layers of a file; `in_order` if it lists them as the network was built."""
-
-    layers: list[Layer]
-    in_order: bool
-    notes: tuple[str, ...] = ()
-
-
-class Unreadable(Exception):
-    """Why a file is not a whole checkpoint."""
 
 
 @contextmanager
@@ -77,32 +67,10 @@ def _opened(path: str | os.PathLike[str], count: int, stack: ExitStack) -> Check
     if head[8:9] == b"{":
         return _safetensors(path)
     if head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
-        # Keras' reader needs the words of this module.
-        from archdsl.weights.keras import read_keras
-
         return read_keras(path, count, stack)
     if head.startswith((_ZIP, _OLD_PTH)):
         return _pytorch(path)
     raise Unreadable("its first bytes are those of no format that is read")
-
-
-def members(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
-    """What lies in a zip archive, by its table of contents.
-
-    Raises:
-        OSError: the file cannot be read.
-        Unreadable: it is no whole archive, or has too many entries.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
-    except OSError:
-        raise
-    except Exception as fault:  # zipfile raises half a dozen kinds for files that are cut
-        raise Unreadable(f"a broken zip archive ({fault})") from None
-    if len(found) > MAX_TENSORS:
-        raise Unreadable(f"a zip archive of {len(found):,} entries; the limit is {MAX_TENSORS:,}")
-    return found
 
 
 def _is_keras(path: str | os.PathLike[str]) -> bool:

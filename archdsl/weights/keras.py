@@ -22,8 +22,8 @@ from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import quoted
 from archdsl.limits import MAX_NESTING, MAX_TENSORS
-from archdsl.weights.checkpoints import Checkpoint, Unreadable, members
-from archdsl.weights.layers import Layer, Tensor
+from archdsl.weights.archives import Unreadable, members
+from archdsl.weights.layers import Checkpoint, Layer, Tensor
 
 _FILTERS = {1, 2, 3, 4, 5, 6}
 """HDF5's own: deflate, shuffle, fletcher32, szip, nbit, scaleoffset."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
@@ -43,6 +43,14 @@ class Layer:
     @cached_property
     def signature(self) -> Signature:
         return signature({role: tensor.shape for role, tensor in self.tensors.items()})
+
+
+class Checkpoint(NamedTuple):
+    """The layers of a file; `in_order` if it lists them as the network was built."""
+
+    layers: list[Layer]
+    in_order: bool
+    notes: tuple[str, ...] = ()
 
 
 def signature(roles: Mapping[str, Shape]) -> Signature:
