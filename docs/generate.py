@@ -910,22 +910,20 @@ def _kind(name: str) -> str:
 
 def _networks(own: dict[str, str], peers: Sequence[peer_networks.Peer]) -> str:
     """Every network there is, settings apart, with what each library calls it."""
-    rows: dict[tuple[str, tuple[peer_networks.Change, ...], str], dict[str, list[str]]] = {}
+    rows: dict[tuple[str, tuple[peer_networks.Change, ...]], dict[str, list[str]]] = {}
     for name in own:
         same = [peer for peer in peers if peer.member == name]
-        rows[name, (), ""] = {}
+        rows[name, ()] = {}
         for peer in sorted(same, key=lambda peer: bool(peer.changes)):
-            names = rows.setdefault((name, peer.changes, peer.beyond), {})
+            names = rows.setdefault((name, peer.changes), {})
             names.setdefault(peer.library, []).append(peer.name)
     libraries = [name for name in _LIBRARIES if any(name in names for names in rows.values())]
     lines = []
-    for (name, changes, beyond), names in rows.items():
+    for (name, changes), names in rows.items():
         cost = peer_networks.changed(name, changes).cost()
         what = own[name]
         if changes:
             what = f"{what} with {'; '.join(map(_change, changes))}"
-        if beyond:
-            what = f"{what}; and {beyond}, which no text says"
         called = (_called(library, names.get(library, [])) for library in libraries)
         lines.append((what, *called, f"{cost.params:,}", f"{cost.macs:,}"))
     head = (_LIBRARIES[library] for library in libraries)

@@ -90,8 +90,6 @@ class Peer:
     build: Callable[..., Any]
     settings: Settings
     changes: tuple[Change, ...] = ()
-    beyond: str = ""
-    """What no text says: then only the counts are equal."""
     scale: float = 1.0
     """What the network itself multiplies its images by."""
     limited: str = ""
@@ -173,6 +171,8 @@ _SMALL_EXPANDED = (
     ("r2_k5_e3_o48_se0.25", "k5_x120_o48_se0.25\n k5_x144_o48_se0.25"),
     ("r3_k5_s22_e6_o96_se0.25", "k5_s22_x288_o96_se0.25\n r2_k5_x576_o96_se0.25"),
 )
+_SMALL_LAST = ("conv_k1_o576", "conv_k1_o192!")
+"""Its convolution before the pool has six times the last block's width, which is 32 at 0.35."""
 
 
 # ----------------------------------------------------------------------------------------- timm
@@ -189,10 +189,9 @@ def _timms(
     name: str,
     *changes: Change,
     settings: Settings | None = None,
-    beyond: str = "",
 ) -> Peer:
     usual = TIMM_TF if name.startswith("tf_") else TIMM
-    return Peer("timm", name, member, partial(_timm, name), settings or usual, changes, beyond)
+    return Peer("timm", name, member, partial(_timm, name), settings or usual, changes)
 
 
 def _deeper(*rows: tuple[str, int, int]) -> tuple[Change, ...]:
@@ -243,11 +242,11 @@ TIMM_PEERS = [
     _timms(
         "mnv3_large",
         "mobilenetv3_rw",
-        *(("se from=expanded round=8", "se from=expanded round=1"),),
+        # Squeezed to no multiple of 8, with each block's own activation.
+        ("se from=expanded round=8 act=relu", "se from=expanded round=1 act=block"),
         ("k3_e1_o16_relu", "k3_e1_o16_relu_noskip"),
         ("o1280+_bias_nonorm", "o1280_nonorm"),
         settings=Settings("symmetric", 1e-3, 0.1, 0.0),
-        beyond="inside squeeze-and-excitation stands each block's own activation",
     ),
     _timms("mnv4_conv_s", "mobilenetv4_conv_small"),
     # Below a width of 1 a V4 keeps its stem.
@@ -334,7 +333,7 @@ TORCHVISION_PEERS = [
     _visions("mnv2", "mobilenet_v2", _V2),
     *(
         _visions(f"mnv2_{width:03.0f}", f"mobilenet_v2(width_mult={width / 100:g})", _V2)
-        for width in (35, 50, 75, 130, 140)
+        for width in (35, 50, 75, 130, 140, 150, 200)
     ),
     _visions("mnv3_large", "mobilenet_v3_large", _V3),
     _visions("mnv3_small", "mobilenet_v3_small", _V3),
@@ -344,13 +343,14 @@ TORCHVISION_PEERS = [
             f"mobilenet_v3_{size}(width_mult={width / 100:g})",
             _V3,
             *expanded,
-            scaled_tail(tail),
+            *((scaled_tail(tail),) if width < 100 else ()),
+            *((_SMALL_LAST,) if (size, width) == ("small", 35) else ()),
         )
         for size, expanded, tail in (
             ("large", _LARGE_EXPANDED, 1280),
             ("small", _SMALL_EXPANDED, 1024),
         )
-        for width in (50, 75)
+        for width in (35, 50, 75, 125)
     ),
     # It halves the last convolution too.
     *(
@@ -371,6 +371,10 @@ TORCHVISION_PEERS = [
             ("mnasnet_b1_075", "0_75"),
             ("mnasnet_b1_130", "1_3"),
         )
+    ),
+    *(
+        _visions(f"mnasnet_b1_{width:03.0f}", f"MNASNet(alpha={width / 100:g})", _MNASNET)
+        for width in (35, 140)
     ),
     # The widths of the first two convolutions are fixed in the checkpoints of its first version.
     _visions(

@@ -336,7 +336,7 @@ SAMPLE = {
 AS_IS = [
     peer
     for peer in (*TIMM_PEERS, *TORCHVISION_PEERS)
-    if not peer.beyond and (peer.changes or peer.library == "torchvision" or peer.name in SAMPLE)
+    if peer.changes or peer.library == "torchvision" or peer.name in SAMPLE
 ]
 
 
