@@ -266,6 +266,17 @@ def test_photos_of_every_kind(tmp_path: Path) -> None:
     assert len(calibration_images(tmp_path, ARCH, "imagenet")) == 9
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_greys_of_16_bits_are_scaled(channels: int, tmp_path: Path) -> None:
+    arch = archdsl.parse("arch n input 8x8x3 stem { conv_o8 }", input=(16, 16, channels))
+    greys = np.linspace(0, 65535, 18 * 18).reshape(18, 18)  # 18 pixels: what `unit` cuts 16 out of
+    Image.fromarray(greys.astype(np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray((greys / 257).round().astype(np.uint8)).save(tmp_path / "b.png")
+    sixteen, eight = calibration_images(tmp_path, arch, "unit")
+    assert 0 < eight.min() < 0.1 and 0.9 < eight.max() < 1
+    assert abs(sixteen - eight).max() < 1.5 / 255
+
+
 def test_without_classes_a_label_is_any_number(tmp_path: Path) -> None:
     arch = archdsl.parse("arch net input 32x32x3 stem { conv_k3_s22_o8 }")
     np.savez(tmp_path / "x.npz", images=noise(1, 32, 32, 3), labels=[1000])
@@ -306,7 +317,10 @@ def test_labels_from_folders_and_tables(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
-    assert "it is empty" in refused(lambda: read_images(tmp_path, ARCH, "unit"))
+    (tmp_path / "a.gif").touch()
+    said = refused(lambda: read_images(tmp_path, ARCH, "unit"))
+    assert f"`{tmp_path}`: no photos are in it" in said
+    assert ".png, .jpg, .jpeg, .bmp or .webp" in said
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     said = refused(lambda: read_images(tmp_path, ARCH))
     assert "name the preprocessing" in said
@@ -327,6 +341,7 @@ def test_broken_photos_are_named(tmp_path: Path) -> None:
     said = refused(lambda: read_images(tmp_path, ARCH, "unit"))
     for name in ("`cut.png`", "`text.png`", "`script.jpg`"):
         assert name in said
+    assert "`text.png`: it is none of PNG, JPEG, BMP, WEBP" in said
     assert "good.png" not in said
 
 

@@ -20,7 +20,7 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed
 from archdsl.limits import MAX_IMAGE_BYTES, MAX_TEXT
 from archdsl.quantization.presets import PRESETS, Preset, pixels, prepared
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _SHOWN = 8
 
 
@@ -221,6 +221,10 @@ def _folder(path: Path, arch: Arch, preset: Preset | None) -> Images:
         for file in path.rglob("*")
         if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
     )
+    if not files:
+        _refuse(
+            f"{what}: no photos are in it", f"photos are files that end with {listed(_SUFFIXES)}"
+        )
     _check_header(what, np.dtype(np.uint8), (len(files), *input), input, preset)
     labels = _labels(path, files, what)
     if labels is not None:
@@ -233,7 +237,8 @@ def _folder(path: Path, arch: Arch, preset: Preset | None) -> Images:
         except (ImportError, MemoryError):
             raise
         except Exception as fault:  # Pillow raises many kinds for broken files
-            reason = str(fault).partition("\n")[0][:100]
+            refused = fault.strerror if isinstance(fault, OSError) else None
+            reason = refused or str(fault).partition("\n")[0][:100]
             faults.append(f"{quoted(os.fspath(file.relative_to(path)), 100)}: {reason}")
             if len(faults) == _SHOWN:
                 break

@@ -70,9 +70,15 @@ def pixels(path: Path, input: Shape, preset: Preset) -> Array:
     with path.open("rb") as file, warnings.catch_warnings():
         # Pillow warns of large images before their size is known here, and refuses larger ones.
         warnings.simplefilter("ignore")
-        image = image_module.open(file, formats=_FORMATS)
+        try:
+            image = image_module.open(file, formats=_FORMATS)
+        except image_module.UnidentifiedImageError:
+            raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has more than {MAX_PIXELS:,} pixels")
+        if image.mode.startswith("I"):
+            # Greys of 16 bits, which Pillow would clip to 255.
+            image = image_module.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
         image = image.convert("RGB" if channels == 3 else "L")
     # The side that binds gets its size exactly; as torchvision does, the other is cut to a number.
     tall, wide = round(height / preset.crop), round(width / preset.crop)
