@@ -1,6 +1,10 @@
 """Random weights under which every layer's values vary, for comparing implementations.
 
 A network as initialised is almost constant: its logits are near zero and hide nearly every fault.
+
+The statistics of images hang on the order of sums, which differs from machine to machine. So they
+are taken in float64 and rounded to a few bits: what differs is some 1e-14 of a value, and moves one
+onto another number of those few with a chance of some 1e-12, in a network of some 1e-8.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from archdsl.weights.random import Stream
 _PIXELS = 2 * 224 * 224
 """Of the random images together, where one has not more: time against sure statistics."""
 
+_BITS = 6
+"""What is kept of a statistic; each is also changed at random, by a quarter at most."""
+
 
 def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
     """Weights with random norms, biases and scales, whose statistics are those of random images.
@@ -25,6 +32,8 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
     Each layer's values have about unit variance, so that the logits of any image are neither tiny
     nor huge. The images have the network's size: what a deep network makes of a border is a large
     part of a small image, and on larger ones its values would grow layer by layer.
+
+    For a seed the bytes are the same on every machine, but for a chance of some 1e-8.
     """
     graph = arch.graph()
     weights = initialize(graph, seed)
@@ -42,7 +51,10 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
             mean, variance = inputs[0].mean(axes), inputs[0].var(axes)
             # Of a channel alone this little data tells too little: what it underestimates, other
             # images blow up, layer by layer.
-            variance = 0.1 * variance + 0.9 * max(float(variance.mean()), 1e-3)
+            variance = _rounded(0.1 * variance + 0.9 * max(float(variance.mean()), 1e-3))
+            # A mean may be nothing but what rounding left: it is as exact as the values are large.
+            step = _rounded(np.sqrt(variance)) / 2**_BITS
+            mean = np.rint(mean / step) * step
             shift = Stream(seed, f"lively:{node.name}").uniform(2 * mean.size, 0.8, 1.25)
             weights[f"{node.name}.running_mean"] = (mean * shift[: mean.size]).astype(np.float32)
             variance = variance * shift[mean.size :]
@@ -57,15 +69,22 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
     def spread(key: str, x: Array, wanted: float) -> None:
         """Scale the weights of a linear map so that its values have a standard deviation."""
         kernel = weights[key].reshape(len(weights[key]), -1)
-        found = float((x @ kernel.T).std())
+        found = float(_rounded((x @ kernel.T).std()))
         if found > 0:
             weights[key] = weights[key] * np.float32(wanted / found)
 
     rows, columns, channels = arch.input
     count = max(1, round(_PIXELS / (rows * columns)))
     images = Stream(seed, "lively").normal(count * rows * columns * channels, 1.0)
-    execute(graph, weights, images.reshape(count, *arch.input), before=observe, keep=())
+    batch = images.astype(np.float64).reshape(count, *arch.input)
+    execute(graph, weights, batch, before=observe, keep=())
     return weights
+
+
+def _rounded(x: Array) -> Array:
+    """Positive numbers with `_BITS` bits."""
+    mantissa, exponent = np.frexp(x)
+    return np.asarray(np.ldexp(np.rint(mantissa * 2**_BITS), exponent - _BITS))
 
 
 def _attends(graph: Graph, node: Node) -> bool:
