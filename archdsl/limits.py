@@ -24,6 +24,12 @@ MAX_NESTING = 32
 MAX_PROFILES_TEXT = 1 << 18
 """Characters of a file of device profiles."""
 
+MAX_RESULTS = 1 << 26
+"""Bytes of a file of measured times: ONNX Runtime's profiles have an event for every operator."""
+
+MAX_MEASURED = 4_096
+"""Networks that were measured together."""
+
 MAX_ERRORS = 100
 """Errors of a text that are shown: with more it is something else than a text with slips."""
 

@@ -290,6 +290,7 @@ def fields() -> str:
         shown = ", ".join(
             f"{default} ({' '.join(on)})" if len(by_default) > 1 else default
             for default, on in by_default.items()
+            if default or len(by_default) == 1
         )
         rows.append((letters, _on(list(defaults)), meaning, values, shown, f"`{name}`"))
     return _table(("field", "on", "meaning", "values", "default", "in JSON"), rows)
@@ -358,6 +359,8 @@ _FILE_LIMITS = {
     "MAX_TENSORS": "tensors of a checkpoint, or groups of its HDF5 file",
     "MAX_PIXELS": "pixels of a photo",
     "MAX_IMAGE_BYTES": "bytes of a set of images, as float32",
+    "MAX_RESULTS": "bytes of a file of measured times",
+    "MAX_MEASURED": "networks that were measured together",
 }
 
 
@@ -754,10 +757,13 @@ _KEYS = {
     "efficiency": "calibrated: shares of the peak by class",
     "memory_efficiency": "calibrated: shares of the bandwidth by class",
     "overlap": "calibrated: 1 where computing and moving overlap, 0 where they take turns",
+    "activation_ns": "calibrated: ns an element of activation functions that the runtime does not "
+    "fuse, by their names",
     "fusion": "calibrated: `free`, operators that cost nothing, such as `add`",
     "source": "where the numbers are from: a text, or one for each by its key",
     "calibration": "`method`, `measurements`, `error_percent`, `held_out`, `spearman`, "
-    "`runtime_version`, `provenance`, `range_us`, `intervals`",
+    "`runtime_version`, `provenance`, `range_us`, `classes` (of operators that were measured), "
+    "`intervals`",
 }
 
 

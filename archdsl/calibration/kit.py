@@ -37,16 +37,14 @@ class Repeated(NamedTuple):
 REPEATED: Mapping[str, Repeated] = {
     # full convolutions
     "conv3_112": Repeated(112, "conv_k1_o32", "conv_r3_k3"),
-    "conv3_28": Repeated(28, "conv_k1_o128", "conv_r4_k3"),
     "conv3_14": Repeated(14, "conv_k1_o256", "conv_r4_k3"),
     "conv3_stride": Repeated(
         160, "conv_k3_s22_o24", "conv_k3_s22_o48 conv_k3_s22_o96 conv_k3_s22_o192 conv_k3_s22_o384"
     ),
     "conv5_28": Repeated(28, "conv_k1_o64", "conv_r4_k5"),
-    "group3_28": Repeated(28, "conv_k1_o64", "fused_r4_k3_e4_g64"),
+    "stem_320": Repeated(320, "conv_k3_s22_o16", "dw_k3_s22"),
     # depthwise convolutions, from many pixels to many channels
     "dw3_112": Repeated(112, "conv_k1_o64", "dw_r8_k3"),
-    "dw3_28": Repeated(28, "conv_k1_o240", "dw_r12_k3"),
     "dw3_7": Repeated(7, "conv_k1_o960", "dw_r16_k3"),
     "dw5_56": Repeated(56, "conv_k1_o96", "dw_r6_k5"),
     "dw5_14": Repeated(14, "conv_k1_o480", "dw_r12_k5"),
@@ -80,12 +78,24 @@ REPEATED: Mapping[str, Repeated] = {
     "uib_14": Repeated(14, "conv_k1_o160", "uib_r4_s3_m5_e4"),
     "mqa_16": Repeated(16, "conv_k1_o160", "mqa_r6_h4_d64_kv2"),
     "mha_16": Repeated(16, "conv_k1_o128", "mha_r5_h4_d32"),
+    # activations that a runtime may take as operators of their own
+    "swish_56": Repeated(56, "conv_k1_o32", "conv_r8_k1", attributes="act swish"),
+    "hswish_56": Repeated(56, "conv_k1_o32", "conv_r8_k1", attributes="act hswish"),
     # little to compute: sums of large maps, scaled maps, and operators that are all overhead
     "add_112": Repeated(112, "conv_k1_o16", "fused_r12_e1"),
     "se_56": Repeated(56, "conv_k1_o64", "r6_k3_e1_se0.25"),
     "small_ops": Repeated(4, "conv_k1_o16", "r12_k3_e2"),
     "one_op": Repeated(4, "conv_k1_o16", "conv_k1"),
 }
+
+
+def is_whole(name: str) -> bool:
+    """Whether a network is one from image to classes, and not a block of the kit, repeated.
+
+    >>> is_whole("mnv2"), is_whole("dw3_112")
+    (True, False)
+    """
+    return name not in REPEATED
 
 
 def _text(name: str, made: Repeated) -> str:

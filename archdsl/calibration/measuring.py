@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archdsl.backend import Artifact, BackendError, compile
-from archdsl.calibration.kit import RUNTIMES, Runtime
+from archdsl.calibration.kit import RUNTIMES, Runtime, is_whole
 from archdsl.calibration.measurement import Measurement, Results
 from archdsl.calibration.running import (
     Timing,
@@ -81,7 +81,13 @@ def measure(
     timed = timings(archs, runtime, dtype, threads=threads, seconds=seconds, progress=progress)
     return Results(
         measurements=tuple(
-            Measurement(one.arch.name, one.arch.work, one.timing.us, spread=one.timing.spread)
+            Measurement(
+                one.arch.name,
+                one.arch.work,
+                one.timing.us,
+                spread=one.timing.spread,
+                whole=is_whole(one.arch.name),
+            )
             for one in timed
         ),
         dtype=dtype,

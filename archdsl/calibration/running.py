@@ -298,9 +298,15 @@ def timing_record(timing: Timing) -> dict[str, float]:
 
 def _models(folder: Path, kit: Mapping[str, Any], threads: int) -> Iterator[tuple[Any, Run]]:
     for model in kit["models"]:
-        print(f"loading {model['name']}", end="\x1b[K\r", file=sys.stderr)
+        _tell(f"loading {model['name']}")
         path = str(folder / model["file"])
         yield model, loaded(kit["runtime"], path, model["input"], threads)
+
+
+def _tell(text: str) -> None:
+    """Show what is done, where somebody is looking."""
+    if sys.stderr.isatty():
+        print(text, end="\x1b[K\r", file=sys.stderr)
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -338,17 +344,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     def tell(done: int, count: int) -> None:
-        print(f"round {done} of {count}", end="\x1b[K\r", file=sys.stderr)
+        _tell(f"round {done} of {count}")
 
     single = options.threads == 1
     timings = timed_in_turns(runs, options.seconds, single=single, progress=tell)
-    keys = ("name", "macs", "params", "sha256", "arch")
+    keys = ("name", "whole", "macs", "params", "sha256", "arch")
     networks = [
         {**{key: model[key] for key in keys}, **timing_record(timing)}
         for model, timing in zip(models, timings, strict=True)
     ]
-    text = json.dumps(results(kit, networks, options.threads), indent=1)
-    _write_whole(options.output, text + "\n")
+    record = results(kit, networks, options.threads)
+    record["drift"] = [round(value, 4) for value in drift(timings)]
+    try:
+        _write_whole(options.output, json.dumps(record, indent=1) + "\n")
+    except OSError as failure:
+        print(f"{options.output}: {failure.strerror}", file=sys.stderr)
+        return 2
     print(f"wrote {options.output}", file=sys.stderr)
     return 0
 

@@ -25,7 +25,7 @@ def devices(names: tuple[str, ...], json: bool) -> Status:
 
     Without a name all that are shipped; a name is a profile's or a device's.
 
-    \\b
+    \b
     Examples:
       archdsl devices
       archdsl devices pixel6 board.toml
