@@ -30,8 +30,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import claims
 import peer_networks
 
 import archdsl
@@ -65,6 +67,7 @@ DOCUMENTS = (
     "docs/language.md",
     "docs/cost.md",
     "docs/latency.md",
+    "docs/claims.md",
     "docs/weights.md",
     "docs/backends.md",
     "docs/dialects.md",
@@ -999,6 +1002,8 @@ PARTS: dict[str, Callable[[], str]] = {
         published,
         differences,
         compared,
+        claims.verdicts,
+        claims.sections,
     )
 }
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 LINKED = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/latency.md"),
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
-    *("docs/backends.md", "docs/dialects.md", "docs/differences.md"),
+    *("docs/backends.md", "docs/dialects.md", "docs/differences.md", "docs/claims.md"),
 )
 
 
