@@ -100,6 +100,7 @@ def _depthwise_separable(b: BlockReader) -> Call:
     options = {
         "kernel": conv.kernel[0],
         "stride": stride_of(conv),
+        "group_size": conv.out_channels // conv.groups,
         "se": b.squeezed(),
         "act": b.act("depthwise.act"),
     }
@@ -108,7 +109,11 @@ def _depthwise_separable(b: BlockReader) -> Call:
 
 def _inverted_residual(b: BlockReader) -> Call:
     conv = b.conv("depthwise.conv")
-    options = {"kernel": conv.kernel[0], "act": b.act("depthwise.act")}
+    options = {
+        "kernel": conv.kernel[0],
+        "group_size": conv.out_channels // conv.groups,
+        "act": b.act("depthwise.act"),
+    }
     return _expanding("InvertedResidual", b, conv.in_channels, conv, options)
 
 
@@ -128,6 +133,7 @@ def _universal_inverted_bottleneck(b: BlockReader) -> Call:
         if f"{part}.conv" in b:
             strided = b.conv(f"{part}.conv")
             options[part] = strided.kernel[0]
+            options["group_size"] = strided.out_channels // strided.groups
     name = "UniversalInvertedBottleneck"
     return _expanding(name, b, expand.out_channels, strided, options)
 

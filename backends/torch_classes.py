@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[str, object]] = {
     "kernel": ("int", 3),
     "stride": ("int", 1),
     "groups": ("int", 1),
+    "group_size": ("int", 1),
     "se": ("int", 0),
     "bias": ("bool", False),
     "norm": ("bool", True),
@@ -133,6 +134,11 @@ class Definition:
     @property
     def groups(self) -> Code:
         return Code(", groups=groups" if "groups" in self else "")
+
+    @property
+    def group_size(self) -> Code:
+        """Makes groups of the channels, one each, where larger groups are a parameter."""
+        return Code(" // group_size" if "group_size" in self else "")
 
     @property
     def out(self) -> Code:

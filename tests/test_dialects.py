@@ -12,6 +12,7 @@ import pytest
 import archdsl
 from archdsl import ArchError, dialects
 from archdsl.cli.converting import DIALECTS
+from archdsl.lang.printer import print_block
 from archdsl.lang.source import SourceText
 from archdsl.library import members
 
@@ -240,6 +241,34 @@ def test_ofa_subnets_read_and_write(seed: int) -> None:
     found = [b["conv"] for b in data["blocks"]]
     keys = ("kernel_size", "in_channels", "out_channels", "stride")
     assert [tuple(c[key] for key in keys) for c in found] == wanted
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("ir_r1_k3_s1_e6_c32_gs16", "r1_k3_s11_e6_o32_g16"),
+        ("ir_r1_k3_s1_e6_c32_gs1", "r1_k3_s11_e6_o32"),
+        ("ir_r1_k3_s1_e2_c32_gs0", "r1_k3_s11_e2_o32_g64"),
+        ("ds_r1_k3_s1_c32_gs8", "r1_k3_s11_o32_g8"),
+        ("dsa_r1_k3_s1_c32_gs8", "sep_r1_k3_s11_o32_g8"),
+        ("uir_r1_a3_k5_s1_e2_c32_gs8", "uib_r1_s3_m5_st11_e2_o32_g8"),
+        ("er_r1_k3_s1_e4_c32_gs64", "fused_r1_k3_s11_e4_o32_g64"),
+        ("cn_r1_k3_s1_c64_gs8", "conv_r1_k3_s11_o64_g16"),
+        ("cn_r1_k3_s1_c32_gs1", "dw_r1_k3_s11_o32"),
+        ("cn_r1_k3_s1_c64_gs1", "conv_r1_k3_s11_o64_g2"),
+        # The second has another input than the first.
+        ("cn_r2_k3_s1_c64_gs8", "conv_r1_k3_s11_o64_g16 conv_r1_k3_s11_o64_g8"),
+        ("ir_r2_k3_s1_e2_c64_gs0", "r1_k3_s11_e2_o64_g64 r1_k3_s11_e2_o64_g128"),
+    ],
+)
+def test_groups_of_timm(theirs: str, ours: str) -> None:
+    arch = made(f"[['{theirs}']]", "timm")
+    (stage,) = arch.spec.stages
+    assert " ".join(map(print_block, stage.blocks)) == ours
+    assert made(dialects.write(arch, "timm").text, "timm").cost() == arch.cost()
 
 
 # -- what is hostile -----------------------------------------------------------------------------

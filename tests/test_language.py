@@ -429,7 +429,14 @@ def test_a_fused_block_of_ratio_one_is_a_1x1_convolution_and_a_norm() -> None:
     assert conv("fused_k3_s22_e1_o24", "project.conv").stride == (2, 2)
 
 
-def test_g_is_the_size_of_a_group_of_the_expansion() -> None:
+def test_g_is_the_size_of_a_group() -> None:
+    assert conv("ir_e6_g16", "depthwise.conv").groups == 6
+    assert conv("ir_e6_g16", "expand.conv").groups == conv("ir_e6_g16", "project.conv").groups == 1
+    assert conv("sep_g4", "depthwise.conv").groups == 4
+    assert conv("uib_s3_m5_e2_g16", "start.conv").groups == 1
+    assert conv("uib_s3_m5_e2_g16", "middle.conv").groups == 2
+    assert conv("conv_o32_g8", "conv").groups == 4
+    assert conv("conv_o32_g2", "conv").groups == 16
     assert conv("fused_e8_g64", "expand.conv").groups == 2
     assert conv("fused_e8_g64", "project.conv").groups == 1
     assert conv("fused_e8_g128", "expand.conv").groups == 1

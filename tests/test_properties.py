@@ -59,6 +59,7 @@ strides = st.tuples(st.integers(1, 9), st.integers(1, 9))
 widths = st.builds(Width, st.integers(1, 1 << 20), st.sampled_from(["", "!", "+"]))
 flags = st.booleans()
 layer_scales = st.booleans()
+groups = st.integers(1, 1 << 20)
 
 
 def decimals(lowest: float, highest: float, **options: Any) -> st.SearchStrategy[float]:
@@ -82,12 +83,12 @@ _CONVOLUTION = {**_STRIDED, "bias": flags, "norm": flags, "residual": flags}
 
 # The optional fields of each kind; every kind has repeats and in_channels besides.
 FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "ir": {**_EXPANDED, **_STRIDED, "se": decimals(0, 1)},
+    "ir": {**_EXPANDED, **_STRIDED, "se": decimals(0, 1), "group_size": groups},
     "fused": {
         **_EXPANDED,
         **_STRIDED,
         "se": decimals(0, 1),
-        "group_size": st.integers(1, 1 << 20),
+        "group_size": groups,
     },
     "uib": {
         **_EXPANDED,
@@ -96,11 +97,12 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "stride": strides,
         "act": activations,
         "layer_scale": layer_scales,
+        "group_size": groups,
     },
-    "sep": {**_STRIDED, "se": decimals(0, 1)},
+    "sep": {**_STRIDED, "se": decimals(0, 1), "group_size": groups},
     "mqa": _ATTENTION,
     "mha": _ATTENTION,
-    "conv": _CONVOLUTION,
+    "conv": {**_CONVOLUTION, "group_size": groups},
     "dw": _CONVOLUTION,
     "pool": {},
     "fc": {"out_channels": st.integers(1, 1 << 20), "act": activations, "bias": flags},
@@ -128,6 +130,7 @@ def blocks(draw: st.DrawFn, kind: str | None = None) -> AnyBlock:
         values.pop("group_size", None)
     if kind == "uib" and "middle_kernel" not in values and not values.get("start_kernel"):
         values.pop("stride", None)
+        values.pop("group_size", None)
     block: AnyBlock = KINDS[kind].model_validate({"kind": kind, **values})  # type: ignore[assignment]
     return block
 

@@ -33,18 +33,19 @@ OUT = ["", *(f"o{width}" for width in WIDTHS)]
 EXPANSION = ["", *(f"e{ratio}" for ratio in RATIOS), *(f"x{width}" for width in WIDTHS)]
 REPEATS = ["", "", "r2", "r3"]
 SCALE = ["", "ls", "nols"]
+GROUPS = ["", "", "", "g1", "g2"]
 HEADS = [["h1", "h2", "h3"], ["d1", "d3", "d4"], ["", "kv1", "kv2", "kv3"], ["", "k1", "k5"]]
 FIELDS: dict[str, list[list[str]]] = {
-    "conv": [OUT, *STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
+    "conv": [OUT, *STRIDED, GROUPS, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
     "dw": [*STRIDED, REPEATS, ["", "bias"], ["", "nonorm"], ["", "residual"]],
-    "sep": [OUT, *STRIDED, ["", "", "se0.25", "se0.5"], REPEATS],
-    "ir": [OUT, *STRIDED, EXPANSION, ["", "", "se0.25", "se0.5"], ["", "noskip"], REPEATS],
+    "sep": [OUT, *STRIDED, ["", "", "se0.25", "se0.5"], GROUPS, REPEATS],
+    "ir": [OUT, *STRIDED, EXPANSION, ["", "", "se0.25", "se0.5"], GROUPS, ["", "noskip"], REPEATS],
     "fused": [
         OUT,
         *STRIDED,
         EXPANSION,
         ["", "", "se0.5"],
-        ["", "g1", "g2"],
+        GROUPS,
         ["", "noskip"],
         REPEATS,
     ],
@@ -56,6 +57,7 @@ FIELDS: dict[str, list[list[str]]] = {
         ["", *ACTS],
         EXPANSION,
         SCALE,
+        GROUPS,
         ["", "noskip"],
         REPEATS,
     ],

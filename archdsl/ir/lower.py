@@ -176,9 +176,26 @@ class _Builder:
         self.conv(f"{name}.conv", out, kernel, **options)
         self.norm(f"{name}.norm")
 
-    def depthwise(self, name: str, kernel: int, stride: Pair = (1, 1)) -> None:
+    def depthwise(self, name: str, kernel: int, stride: Pair = (1, 1), group_size: int = 1) -> None:
         channels = self.shapes[self.last][-1]
-        self.conv_norm(name, channels, kernel, stride=stride, groups=channels)
+        groups = channels if group_size == 1 else self.groups(channels, group_size)
+        self.conv_norm(name, channels, kernel, stride=stride, groups=groups)
+
+    def groups(self, out: int, group_size: int | None) -> int:
+        """The groups of a convolution of the newest node to `out` channels; None is one group."""
+        if group_size is None:
+            return 1
+        channels = self.shapes[self.last][-1]
+        groups, rest = divmod(out, group_size)
+        if rest or channels % max(groups, 1):
+            raise LoweringError(
+                "E0305",
+                "group_size",
+                f"groups of {group_size} do not fit: the convolution takes {channels} "
+                f"channels and gives {out}",
+                "the group size must divide what comes out, and the groups what goes in",
+            )
+        return groups
 
     def squeeze_excite(self, block: InvertedResidual | FusedInvertedResidual | Separable) -> None:
         if not block.se:
@@ -242,7 +259,7 @@ def _inverted_residual(b: _Builder, block: InvertedResidual) -> None:
     if b.expands(block):
         b.conv_norm("expand", b.expanded(block))
         b.act("expand.act", block.act)
-    b.depthwise("depthwise", block.kernel, b.stride)
+    b.depthwise("depthwise", block.kernel, b.stride, block.group_size)
     b.act("depthwise.act", block.act)
     b.squeeze_excite(block)
     b.conv_norm("project", b.out(block.out_channels))
@@ -266,17 +283,7 @@ def _fused_inverted_residual(b: _Builder, block: FusedInvertedResidual) -> None:
         b.residual(block.residual)
         return
     expanded = b.expanded(block)
-    groups = 1
-    if block.group_size is not None:
-        groups, rest = divmod(expanded, block.group_size)
-        if rest or b.channels % max(groups, 1):
-            raise LoweringError(
-                "E0305",
-                "group_size",
-                f"groups of {block.group_size} do not fit: the convolution takes {b.channels} "
-                f"channels and gives {expanded}",
-                "the group size must divide the expanded width, and the groups the input's",
-            )
+    groups = b.groups(expanded, block.group_size)
     b.conv_norm("expand", expanded, block.kernel, stride=b.stride, groups=groups)
     b.act("expand.act", block.act)
     b.squeeze_excite(block)
@@ -288,11 +295,11 @@ def _universal_inverted_bottleneck(b: _Builder, block: UniversalInvertedBottlene
     # The stride is the middle depthwise's, or the start's where there is no middle one.
     if block.start_kernel:
         stride = (1, 1) if block.middle_kernel else b.stride
-        b.depthwise("start", block.start_kernel, stride)
+        b.depthwise("start", block.start_kernel, stride, block.group_size)
     b.conv_norm("expand", b.expanded(block))
     b.act("expand.act", block.act)
     if block.middle_kernel:
-        b.depthwise("middle", block.middle_kernel, b.stride)
+        b.depthwise("middle", block.middle_kernel, b.stride, block.group_size)
         b.act("middle.act", block.act)
     b.conv_norm("project", b.out(block.out_channels))
     b.layer_scale(block.layer_scale)
@@ -300,7 +307,7 @@ def _universal_inverted_bottleneck(b: _Builder, block: UniversalInvertedBottlene
 
 
 def _separable(b: _Builder, block: Separable) -> None:
-    b.depthwise("depthwise", block.kernel, b.stride)
+    b.depthwise("depthwise", block.kernel, b.stride, block.group_size)
     b.act("depthwise.act", block.act)
     b.squeeze_excite(block)
     b.conv_norm("pointwise", b.out(block.out_channels))
@@ -352,7 +359,9 @@ def _heads(b: _Builder, name: str, source: str, shape: Shape) -> str:
 
 
 def _convolution(b: _Builder, block: Convolution) -> None:
-    b.conv("conv", b.out(block.out_channels), block.kernel, b.stride, bias=block.bias)
+    out = b.out(block.out_channels)
+    groups = b.groups(out, block.group_size)
+    b.conv("conv", out, block.kernel, b.stride, groups=groups, bias=block.bias)
     _finished(b, block)
 
 

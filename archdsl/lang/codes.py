@@ -348,7 +348,8 @@ stem { conv_k3_s22_o32 }
         "fields that exclude each other",
         "`e` gives the expanded width as a ratio, `x` gives it itself: a block has one of them. "
         "A fused block that does not expand is a 1x1 convolution, as the official code has it: "
-        "it has no expanded map to squeeze or to group.",
+        "it has no expanded map to squeeze or to group. A `uib` without depthwise convolutions has "
+        "nothing to group either.",
         """\
 arch net
 input 224x224x3
@@ -484,9 +485,9 @@ stage c2 { uib_m3_st22_e4_o48 }
     Code(
         "E0305",
         "groups that do not fit",
-        "With `g64` the expansion convolution of a fused block works in groups of 64 output "
-        "channels (EdgeTPU-V2). The expanded width must be a multiple of 64, and the input's "
-        "channels must part into as many equal groups.",
+        "With `g64` a convolution works in groups of 64 output channels: a `conv`, the expansion "
+        "of a `fused` block (EdgeTPU-V2), and what is depthwise without it in the other kinds. Its "
+        "output must be a multiple of 64, and its input must part into as many equal groups.",
         """\
 arch net
 input 56x56x48

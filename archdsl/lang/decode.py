@@ -166,7 +166,7 @@ class _Decoding:
             self.problem("E0207", f"`{key}` is a flag and takes no value", at, f"write `{key}`")
         elif holders:
             field = key if values is not None else whole
-            hint = f"`{kind}` takes {', '.join([*words.keys, *words.flags])}"
+            hint = f"`{kind}` takes {words.listed()}"
             if kind == "uib" and field == "k":
                 hint = "a `uib` has two kernels: `s` (start) and `m` (middle)"
             elif len(holders) <= 3:
@@ -180,7 +180,7 @@ class _Decoding:
                 hint = f"did you mean `{flag}`?"
             elif values is not None and letter:
                 hint = f"did you mean `{letter}{values[0]}`?"
-            hint = hint or f"`{kind}` takes {', '.join([*words.keys, *words.flags])}"
+            hint = hint or f"`{kind}` takes {words.listed()}"
             self.problem("E0202", f"unknown field {quoted(whole)}", at, hint)
 
     def invalid(self, kind: str, error: Mapping[str, Any]) -> None:

@@ -102,7 +102,16 @@ class _Expanded(_Out):
         return self
 
 
-class InvertedResidual(_Expanded, _Strided):
+_GROUP = "channels of a group of the kxk convolution"
+
+
+class _Grouped(Block):
+    """A block whose depthwise convolutions become grouped ones where a group has more channels."""
+
+    group_size: Channels = Field(1, alias="g", description=_GROUP)
+
+
+class InvertedResidual(_Grouped, _Expanded, _Strided):
     """[1x1 expand, norm, act], depthwise, norm, act, [SE], 1x1 project, norm, residual.
 
     With ratio 1 there is no expansion.
@@ -123,9 +132,7 @@ class FusedInvertedResidual(_Expanded, _Strided):
     title = "fused inverted residual (EdgeTPU, V4)"
     kind: Literal["fused"]
     se: Ratio = Field(0.0, alias="se", description="squeeze-and-excitation ratio, 0 for none")
-    group_size: Channels | None = Field(
-        None, alias="g", description="channels of a group of the expansion convolution"
-    )
+    group_size: Channels | None = Field(None, alias="g", description=_GROUP)
 
     @model_validator(mode="after")
     def _expands(self) -> Self:
@@ -140,7 +147,7 @@ class FusedInvertedResidual(_Expanded, _Strided):
         return self
 
 
-class UniversalInvertedBottleneck(_Expanded):
+class UniversalInvertedBottleneck(_Grouped, _Expanded):
     """[depthwise, norm], 1x1 expand, norm, act, [depthwise, norm, act], 1x1 project, norm.
 
     Then layer scale where wanted, and the residual. Without both depthwise convolutions it is an
@@ -172,8 +179,18 @@ class UniversalInvertedBottleneck(_Expanded):
             )
         return self
 
+    @model_validator(mode="after")
+    def _groups_something(self) -> Self:
+        if self.group_size != 1 and not (self.start_kernel or self.middle_kernel):
+            raise PydanticCustomError(
+                "conflict",
+                "the block has neither `s` nor `m`: there is nothing for `g`",
+                {"field": "group_size"},
+            )
+        return self
 
-class Separable(_Strided):
+
+class Separable(_Grouped, _Strided):
     """Depthwise, norm, act, [SE], 1x1 convolution, norm, act."""
 
     title = "depthwise separable convolution (V1)"
@@ -238,6 +255,7 @@ class Convolution(_Convolution):
 
     title = "convolution, norm, activation"
     kind: Literal["conv"]
+    group_size: Channels | None = Field(None, alias="g", description=_GROUP)
 
 
 class Depthwise(_Convolution):
@@ -314,6 +332,11 @@ class Vocabulary:
 
     keys: dict[str, str]
     flags: dict[str, tuple[str, Any]]
+
+    def listed(self) -> str:
+        """All of them in a line, without a second letter of the same field."""
+        letters = {name: letter for letter, name in reversed(self.keys.items())}
+        return ", ".join([*(x for x in self.keys if letters[self.keys[x]] == x), *self.flags])
 
 
 # An alias of `s` where `s` is the stride, so that `st22` works on every kind.

@@ -37,7 +37,10 @@ _PARAMS = (
     "depth_divisor",
     "min_depth",
     "stem_size",
+    "data_format",
+    "use_keras",
 )
+_FORMATS = ("channels_first", "channels_last")
 _HEAD = 1280
 _SQUEEZE = {"base": "input", "round": 1, "act": "relu", "gate": "sigmoid"}
 
@@ -81,11 +84,9 @@ class _Reader:
         self.divisor = self.whole(params, "depth_divisor", 1, MAX_CHANNELS) or 8
         self.minimum = self.whole(params, "min_depth", 1, MAX_CHANNELS)
         eps = self.number(params, "batch_norm_epsilon", 0, 1, above=True) or 1e-3
-        decay = self.number(params, "batch_norm_momentum", 0, 1)
-        if decay == 1:
-            at = params["batch_norm_momentum"].span
-            reading.error("E0604", "`batch_norm_momentum` must be less than 1", at)
-        dropout = self.number(params, "dropout_rate", 0, 0.999)
+        decay = self.number(params, "batch_norm_momentum", 0, 1, below=True)
+        dropout = self.number(params, "dropout_rate", 0, 1, below=True)
+        self.harmless(params)
         if not strings:
             reading.stop()
             reading.error("E0604", "the network has no blocks", reading.source.span(0, 1))
@@ -107,7 +108,7 @@ class _Reader:
                 "attributes": {
                     "input": size,
                     "act": "relu",
-                    "norm": {"eps": eps, "momentum": round(1 - (decay or 0.99), 9)},
+                    "norm": {"eps": eps, "momentum": _other(0.99 if decay is None else decay)},
                     "pad": "same",
                     "round": rule,
                     "width": self.width or 1.0,
@@ -154,11 +155,18 @@ class _Reader:
         return self.reading.whole(params[name], name, low, high) if name in params else None
 
     def number(
-        self, params: dict[str, Value], name: str, low: float, high: float, *, above: bool = False
+        self, params: dict[str, Value], name: str, low: float, high: float, **ends: bool
     ) -> float | None:
         if name not in params:
             return None
-        return self.reading.number(params[name], name, low, high, above=above)
+        return self.reading.number(params[name], name, low, high, **ends)
+
+    def harmless(self, params: dict[str, Value]) -> None:
+        """What `GlobalParams` has besides, and changes nothing of the network."""
+        if "data_format" in params:
+            self.reading.word(params["data_format"], "data_format", _FORMATS)
+        if "use_keras" in params:
+            self.reading.truth(params["use_keras"], "use_keras")
 
     def size(self, params: dict[str, Value]) -> tuple[int, int, int]:
         """The image, height and width and channels."""
@@ -270,6 +278,11 @@ class _Line(Value):
         return self.span
 
 
+def _other(momentum: float) -> float:
+    """TensorFlow's momentum for ours, and ours for TensorFlow's: together they are 1."""
+    return round(1 - momentum, 12)
+
+
 # --------------------------------------------------------------------------------------- writing
 
 
@@ -306,7 +319,7 @@ class _Writer:
             "architecture": writing.spec.name,
             "input_size": list(attributes.input),
             "blocks_args": strings,
-            "batch_norm_momentum": round(1 - attributes.norm.momentum, 9),
+            "batch_norm_momentum": _other(attributes.norm.momentum),
             "batch_norm_epsilon": attributes.norm.eps,
             "dropout_rate": dropout,
             "num_classes": attributes.classes,
@@ -324,6 +337,9 @@ class _Writer:
             refuse("MnasNet pads as TensorFlow does, `pad same`", "pad")
         if attributes.round.limit != 0.9:
             refuse("MnasNet's rounding loses at most a tenth, `limit=0.9`", "round")
+        if _other(_other(attributes.norm.momentum)) != attributes.norm.momentum:
+            refuse("MnasNet's momentum is 1 less ours, to twelve decimals", "norm")
+        self.writing.leave_out_droppath()
 
     def stem(self, stem: list[Item], *, exact: bool) -> int:
         if not stem:
@@ -338,9 +354,10 @@ class _Writer:
             getattr(block, "bias", True),
             getattr(block, "norm", False),
             getattr(block, "residual", False),
+            getattr(block, "group_size", None),
             item.act(self.attributes),
         )
-        if built != ("conv", 3, (2, 2), 1, False, True, False, "relu"):
+        if built != ("conv", 3, (2, 2), 1, False, True, False, None, "relu"):
             self.writing.refuse("MnasNet's stem is `conv_k3_s22` with relu", item)
         return item.out_channels if exact else item.written
 
@@ -357,8 +374,8 @@ class _Writer:
             return 0.0
         conv: Any = head[0].block
         built = (conv.kernel, head[0].stride, head[0].out_channels, conv.bias, conv.norm)
-        more = (conv.residual, head[0].act(self.attributes), head[0].repeats)
-        if (*built, *more) != (1, (1, 1), _HEAD, False, True, False, "relu", 1):
+        more = (conv.residual, conv.group_size, head[0].act(self.attributes), head[0].repeats)
+        if (*built, *more) != (1, (1, 1), _HEAD, False, True, False, None, "relu", 1):
             what = f"MnasNet's last convolution is `conv_k1_o{_HEAD}!` with relu"
             self.writing.refuse(what, head[0])
         last: Any = head[-1].block
@@ -373,6 +390,9 @@ class _Writer:
             return None
         if item.act(attributes) != "relu":
             writing.refuse("MnasNet's activation is relu", item, "act")
+        if block.group_size != 1:
+            what = "MnasNet's convolutions are depthwise, of groups of 1"
+            writing.refuse(what, item, "group_size")
         ratio: float | None = None
         for width in item.inputs:
             hidden = expanded(block, width, attributes)

@@ -335,7 +335,7 @@ class _Config:
         self.classes = self.whole(layer, "out_features", 1000, MAX_CLASSES)
         blocks: list[AnyBlock | None] = []
         if "dropout_rate" in layer:
-            rate = self.reading.number(layer["dropout_rate"], "dropout_rate", 0, 0.999)
+            rate = self.reading.number(layer["dropout_rate"], "dropout_rate", 0, 1, below=True)
             at = layer["dropout_rate"].span
             blocks += [self.reading.block("dropout", {"rate": (rate, at)}, at)] if rate else []
         bias = "bias" not in layer or self.reading.truth(layer["bias"], "bias")

@@ -48,6 +48,7 @@ class _Writer:
             shown = "x".join(map(str, attributes.input))
             at = writing.statement("input")
             writing.leave_out(f"a net.config does not say the image, {shown}", at)
+        writing.leave_out_droppath()
         if not stem:
             writing.refuse_statement("these networks begin with a convolution", "arch")
         data: dict[str, Any] = {
@@ -114,6 +115,9 @@ class _Writer:
         if block.residual:
             what = "these networks have no residual around a convolution alone"
             self.writing.refuse(what, item, "residual")
+        if block.group_size is not None:
+            what = "the convolutions of these networks have one group"
+            self.writing.refuse(what, item, "group_size")
         return {
             "name": "ConvLayer",
             "kernel_size": block.kernel,
@@ -138,6 +142,9 @@ class _Writer:
             what = f"the blocks of these networks are `ir`, and this is `{block.kind}`"
             self.writing.refuse(what, item)
             return []
+        if block.group_size != 1:
+            what = "the convolutions of these networks are depthwise, of groups of 1"
+            self.writing.refuse(what, item, "group_size")
         stride, act = self.side(item), self.act(item)
         found: list[dict[str, Any]] = []
         channels = item.in_channels

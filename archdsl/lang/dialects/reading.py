@@ -86,15 +86,24 @@ class Reading:
         return ()
 
     def number(
-        self, value: Value, name: str, low: float, high: float, *, above: bool = False
+        self,
+        value: Value,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        above: bool = False,
+        below: bool = False,
     ) -> float | None:
-        """A number within its limits (`above` its lower one)."""
+        """A number within its limits (`above` its lower one, `below` its upper one)."""
         data = value.data
         if isinstance(data, (int, float)) and not isinstance(data, bool):
-            if (data > low if above else data >= low) and data <= high:
+            fits = data > low if above else data >= low
+            if fits and (data < high if below else data <= high):
                 return float(data)
-            bound = "more than" if above else "at least"
-            says = f"must be {bound} {low:g} and at most {high:,g}"
+            least = "more than" if above else "at least"
+            most = "less than" if below else "at most"
+            says = f"must be {least} {low:g} and {most} {high:,g}"
         else:
             says = "must be a number"
         self.error("E0604", f"`{name}` {says}", value.span)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from archdsl.lang.diagnostics import listed, quoted
 from archdsl.lang.dialects.reading import Placed, Reading
@@ -174,82 +174,118 @@ class Block:
         own = next((ACTS[word] for word in self.words.flags if word in ACTS), None)
         self.context.se_acts.add(settings.force_act or own or settings.act)
 
-    def groups(self) -> Placed | None:
-        """`gs` of this block, or the network's `group_size`."""
-        found = self.words.number("gs")
-        if found is not None:
-            return found, self.words.at("gs")
-        size = self.context.settings.group_size
-        return None if size is None else (size, self.words.span)
+    def groups(self, inputs: Sequence[int]) -> Placed | Literal[False] | None:
+        """`g` for `gs` of this block or the network's `group_size`; None for none.
 
-    def depthwise(self) -> bool:
-        """Whether the depthwise convolution is one, and no grouped one."""
-        groups = self.groups()
-        if groups is None or groups[0] == 1:
-            return True
-        what = f"groups of {groups[0]} channels where a depthwise convolution stands"
-        self.reading.refuse(what, groups[1], "the language groups `fused` blocks alone")
-        return False
+        False where one number cannot say it for all inputs, or it does not fit.
+        """
+        words, kind = self.words, self.words.kind
+        written = words.number("gs")
+        size = self.context.settings.group_size if written is None else written
+        span = words.span if written is None else words.at("gs")
+        if not isinstance(size, int) or (not size and kind in ("er", "cn")):
+            return None
+        found: set[int] = set()
+        for channels, out in self.grouped(inputs):
+            # timm's groups are of what comes out, those of a `cn` of what goes in; 0 is one group.
+            whole = channels if kind == "cn" else out
+            groups, rest = divmod(whole, size) if size else (1, 0)
+            if rest or channels % groups or out % groups:
+                message = (
+                    f"groups of {size} do not fit: the convolution takes {channels} channels and "
+                    f"gives {out}"
+                )
+                self.reading.error("E0305", message, span)
+                return False
+            found.add(out // groups)
+        if not found and written is not None:
+            message = "the block has no convolution to group; timm passes over this size"
+            self.reading.error("E0207", message, span, "leave it out")
+        if len(found) > 1 and len(inputs) == 1:
+            self.reading.refuse("full convolutions where depthwise ones stand in a `uib`", span)
+        if len(found) > 1:
+            return False
+        return (found.pop(), span) if found else None
+
+    def grouped(self, inputs: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """What goes in and comes out of each convolution that has groups."""
+        words = self.words
+        for channels in inputs:
+            if words.kind == "cn":
+                yield channels, self.out
+            elif words.kind == "er":
+                yield channels, self.hidden(channels)
+            elif words.kind == "uir":
+                if words.number("a"):
+                    yield channels, channels
+                if words.number("k"):
+                    yield self.hidden(channels), self.hidden(channels)
+            else:
+                yield self.hidden(channels), self.hidden(channels)
+
+    def depthwise(self, inputs: Sequence[int]) -> dict[str, Placed] | None:
+        """The `g` of what is a depthwise convolution without one; None as `groups` is False."""
+        found = self.groups(inputs)
+        if found is False:
+            return None
+        return {"group_size": found} if found is not None and found[0] != 1 else {}
 
     # -- kinds
 
     def _ir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         ratio, se = self.ratio(inputs, "ir"), self.se(inputs)
-        if not self.depthwise() or ratio is None or se is False:
+        if ratio is None or se is False or (groups := self.depthwise(inputs)) is None:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
         fields[ratio[0]] = (ratio[1], self.words.at("e"))
-        return self.made("ir", fields)
+        return self.made("ir", fields | groups)
 
     def _ds(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        se = self.se(inputs)
-        if not self.depthwise() or se is False:
+        se, groups = self.se(inputs), self.depthwise(inputs)
+        if groups is None or se is False:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
         if "e" in self.words.fields:
             fields["expansion"] = (1.0, self.words.at("e"))
-        return self.made("ir", fields)
+        return self.made("ir", fields | groups)
 
     def _dsa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        se = self.se(inputs)
-        if not self.depthwise() or se is False:
+        se, groups = self.se(inputs), self.depthwise(inputs)
+        if groups is None or se is False:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
-        return self.made("sep", fields)
+        return self.made("sep", fields | groups)
 
     def _er(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         ratio, se = self.ratio(inputs, "fused"), self.se(inputs)
-        if ratio is None or se is False:
+        if ratio is None or se is False or (groups := self.groups(inputs)) is False:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
         fields[ratio[0]] = (ratio[1], self.words.at("e"))
-        groups = self.groups()
-        if groups is not None and groups[0]:
+        if groups is not None:
             fields["group_size"] = groups
         return self.made("fused", fields)
 
     def _uir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         ratio = self.ratio(inputs, "uib")
-        depthwise = self.words.number("a") or self.words.number("k")
-        if ratio is None or (depthwise and not self.depthwise()):
+        if ratio is None or (groups := self.depthwise(inputs)) is None:
             return []
         start = self.words.placed("a") if "a" in self.words.fields else None
         fields = self.fields(repeats, rest, start_kernel=start)
         fields["middle_kernel"] = self.words.placed("k")
         fields[ratio[0]] = (ratio[1], self.words.at("e"))
-        return self.made("uib", fields)
+        return self.made("uib", fields | groups)
 
     def _cn(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"))
-        groups = self.groups()
-        size = groups[0] if groups else 0
-        if not size:
+        groups = self.groups(inputs)
+        if groups is False:
+            return []
+        if groups is None:
             return self.made("conv", fields)
-        if size == 1 and self.channels == self.out:
+        if groups[0] == 1 and set(inputs) == {self.out}:
             return self.made("dw", fields)
-        assert groups is not None
-        self.reading.refuse("the language groups `fused` blocks alone", groups[1])
-        return []
+        return self.made("conv", {**fields, "group_size": groups})
 
     def _mqa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         return self.made("mqa", self.attention(repeats, rest))

@@ -162,8 +162,8 @@ class _Reader:
         self.number("round_limit", 0, 1)
         self.number("bn_eps", 0, 1, above=True)
         self.number("bn_momentum", 0, 1, above=True)
-        self.number("drop_rate", 0, 0.999)
-        self.number("drop_path_rate", 0, 0.999)
+        self.number("drop_rate", 0, 1, below=True)
+        self.number("drop_path_rate", 0, 1, below=True)
         self.number("layer_scale_init_value", 0, 1, above=True, to="layer_scale")
         for name in ("fix_first_last", "fix_stem", "head_bias", "head_norm", "se_from_exp"):
             if name in found:
@@ -183,11 +183,10 @@ class _Reader:
             self.set(name, self.reading.whole(self.found[name], name, low, high))
 
     def number(
-        self, name: str, low: float, high: float, *, above: bool = False, to: str | None = None
+        self, name: str, low: float, high: float, *, to: str | None = None, **ends: bool
     ) -> None:
         if name in self.found:
-            value = self.reading.number(self.found[name], name, low, high, above=above)
-            self.set(to or name, value)
+            self.set(to or name, self.reading.number(self.found[name], name, low, high, **ends))
 
     def choose(self, name: str, words: dict[str, str], to: str) -> None:
         if name in self.found:

@@ -58,7 +58,7 @@ class _Writer:
         head = self.head(sections.pop("head", []), stem[:1])
         groups = [stem[1:], *sections.values(), list(head.convs)]
         blocks = [item for group in groups for item in group]
-        self.exact = attributes.width == 1 or not all(item.plain for item in blocks)
+        self.exact = not all(item.plain for item in blocks)
         if self.exact and any(item.out_channels % self.divisor for item in blocks):
             self.divisor = 1
         stem_keywords = self.stem(stem[:1])
@@ -121,7 +121,7 @@ class _Writer:
             return {}
         item, block = stem[0], stem[0].block
         self.plain_conv(item, "timm's stem")
-        self.no_residual(item, "timm's stem")
+        self.convolution_alone(item, "timm's stem")
         if item.stride != (2, 2) or item.repeats != 1:
             self.writing.refuse("timm's stem has a stride of 2", item, "stride")
         self.act = item.act(self.attributes)
@@ -139,9 +139,13 @@ class _Writer:
         if block.bias or not block.norm:
             self.writing.refuse(f"{what} has a norm and no bias", item)
 
-    def no_residual(self, item: Item, what: str) -> None:
-        if item.block.residual:  # type: ignore[attr-defined]
+    def convolution_alone(self, item: Item, what: str) -> None:
+        """No residual, and no groups."""
+        block: Any = item.block
+        if block.residual:
             self.writing.refuse(f"{what} has no residual", item, "residual")
+        if block.group_size is not None:
+            self.writing.refuse(f"{what} has one group", item, "group_size")
 
     def head(self, head: list[Item], stem: list[Item]) -> _Head:
         """timm's class by its head: `conv pool fc` (EfficientNet), `pool conv fc` (MobileNetV3)."""
@@ -170,7 +174,7 @@ class _Writer:
         for item in own:
             conv: Any = item.block
             keywords["num_features"] = item.out_channels
-            self.no_residual(item, "timm's head")
+            self.convolution_alone(item, "timm's head")
             if behind:
                 keywords |= {"model_cls": "MobileNetV3", "head_norm": conv.norm}
                 keywords |= {"head_bias": conv.bias} if not conv.norm else {}
@@ -360,7 +364,8 @@ class _Strings:
         se = self.se(inputs, ratio)
         if isinstance(se, str):
             return None
-        return {**parts, "k": block.kernel, "se": se, "flags": self._flags()}
+        fields = {**parts, "k": block.kernel, "gs": self._groups(), "se": se}
+        return {**fields, "flags": self._flags()}
 
     def _fused(self, inputs: tuple[int, ...]) -> dict[str, Any] | None:
         block = self.block
@@ -384,18 +389,33 @@ class _Strings:
         told = "start_kernel" in block.model_fields_set or block.start_kernel
         start = block.start_kernel if told else None
         fields = {"kind": "uir", "a": start, "k": block.middle_kernel, "e": ratio}
-        return {**fields, "flags": self._flags()}
+        return {**fields, "gs": self._groups(), "flags": self._flags()}
 
     def _sep(self, inputs: tuple[int, ...]) -> dict[str, Any] | None:
         se = self.se(inputs, 1.0)
-        return None if isinstance(se, str) else {"kind": "dsa", "k": self.block.kernel, "se": se}
+        if isinstance(se, str):
+            return None
+        return {"kind": "dsa", "k": self.block.kernel, "gs": self._groups(), "se": se}
 
-    def _conv(self, inputs: tuple[int, ...]) -> dict[str, Any]:
+    def _conv(self, inputs: tuple[int, ...]) -> dict[str, Any] | None:
+        fields = self._plain()
+        if self.block.group_size is None:
+            return fields
+        # timm's groups of a `cn` are of what goes in.
+        groups = self.item.out_channels // self.block.group_size
+        sizes = {channels // max(groups, 1) for channels in inputs}
+        return {**fields, "gs": sizes.pop()} if len(sizes) == 1 else None
+
+    def _dw(self, inputs: tuple[int, ...]) -> dict[str, Any]:
+        return {**self._plain(), "gs": 1}
+
+    def _plain(self) -> dict[str, Any]:
         self.writer.plain_conv(self.item, "timm's `cn`")
         return {"kind": "cn", "k": self.block.kernel, "flags": {"skip": self.block.residual}}
 
-    def _dw(self, inputs: tuple[int, ...]) -> dict[str, Any]:
-        return {**self._conv(inputs), "gs": 1}
+    def _groups(self) -> int | None:
+        """Where depthwise convolutions stand, which timm has without a `gs`."""
+        return self.block.group_size if self.block.group_size != 1 else None
 
     def _mqa(self, inputs: tuple[int, ...]) -> dict[str, Any]:
         block = self.block

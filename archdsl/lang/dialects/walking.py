@@ -127,6 +127,12 @@ class Writing:
                     yield Item(path, index, block, count, channels, after, written, plain)
                 channels = after
 
+    def leave_out_droppath(self) -> None:
+        """Say that stochastic depth is left out, where the notation has no place for it."""
+        if self.attributes.droppath:
+            what = f"`droppath` has no place in {self.notation}: it acts in training only"
+            self.leave_out(what, self.statement("droppath"))
+
     def finish(self, text: str) -> Written:
         """The text with its warnings.
 
@@ -145,7 +151,7 @@ class Writing:
             if value:
                 self.leave_out(f"`{keyword}` has no place in {self.notation}", None)
         if spec.variants:
-            what = f"{self.notation} holds one network, so the variants stay behind"
+            what = f"one network has a place in {self.notation}, so the variants stay behind"
             at = self.origins.variant(spec.variants[0].name) if self.origins else None
             self.leave_out(what, at)
         if any(stage.name for stage in spec.stages):
