@@ -113,7 +113,12 @@ def test_closed_streams(closed: str, status: int) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGINT")
+
+
+@posix
 def test_interrupted() -> None:
     process = subprocess.Popen(
         [*ARCHDSL, "check", "-"],
@@ -130,7 +135,114 @@ def test_interrupted() -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == b""
-    assert b"Traceback" not in err
+    assert err.strip() == b""
+
+
+WAITING = """\
+import os, signal
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+os.write(2, b".")
+from archdsl.cli import main
+main()
+"""
+"""Says when it begins; until it is archdsl's turn to handle SIGINT it does so itself."""
+
+
+@posix
+@pytest.mark.parametrize("words", [["check", "mnv4_conv_m"], ["compile", "mnv2", "--to", "onnx"]])
+def test_interrupted_at_any_moment(words: list[str], tmp_path: Path) -> None:
+    """While it imports, builds classes, works and ends: 130, unless it was done before."""
+    started = time.monotonic()
+    assert archdsl(*words, cwd=tmp_path).returncode == 0
+    whole = time.monotonic() - started
+    moments = 12
+    quiet = 0
+    for moment in range(moments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WAITING, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        assert process.stderr is not None
+        assert process.stderr.read(1) == b"."
+        time.sleep(whole * moment / moments)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        if process.returncode == 130:
+            quiet += 1
+            assert err.strip() == b"", err
+        else:
+            assert process.returncode == 0, err
+            assert words[0] == "compile" or out.startswith(b"mnv4_conv_m: ok")
+    assert quiet > moments / 4
+
+
+@posix
+@pytest.mark.parametrize(
+    "made_of_it",
+    [
+        "raise ValueError('building a class')",  # as pydantic-core does
+        "raise ImportError('no extension')",  # as modules in C do
+        "pass",  # as a bare `except` does
+    ],
+)
+def test_an_interrupt_that_a_library_takes(made_of_it: str) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from archdsl.cli import main\n"
+        "def parse(*_, **__):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    except BaseException:\n        {made_of_it}\n"
+        "    raise SystemExit(1)\n"
+        "import archdsl.compiler\n"
+        "archdsl.compiler.parse = parse\n"
+        "main(['cost', 'mnv2'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, b"", b"")
+
+
+@posix
+def test_an_interrupt_in_a_finaliser() -> None:
+    script = (
+        "import os, signal, time\n"
+        "from archdsl.cli import main\n"
+        "class Late:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "def parse(*_, **__):\n"
+        "    Late()\n"
+        "    time.sleep(30)\n"
+        "import archdsl.compiler\n"
+        "archdsl.compiler.parse = parse\n"
+        "main(['cost', 'mnv2'])\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
+    assert time.monotonic() - started < 20
+
+
+@posix
+def test_a_background_job_ignores_ctrl_c() -> None:
+    script = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from archdsl.cli import main, interrupts\n"
+        "finish = interrupts.finish\n"
+        "interrupts.finish = lambda: (os.kill(os.getpid(), signal.SIGINT), finish())\n"
+        "main(['check', 'mnv2'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 # -- colour --------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
+from archdsl.cli import interrupts
+from archdsl.cli.benching import bench_kit
 from archdsl.cli.checking import check
 from archdsl.cli.comparing import rank, sweep
 from archdsl.cli.compiling import compile_
@@ -26,13 +28,13 @@ from archdsl.cli.verifying import verify
 from archdsl.cli.weights import weights
 from archdsl.lang.diagnostics import ArchError, did_you_mean
 
-DONE, REJECTED, MISUSED, INTERNAL, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 70, 130, 141
-"""Exit statuses; the last two are what a shell reports of a program ended by SIGINT or SIGPIPE."""
+DONE, REJECTED, MISUSED, INTERNAL, PIPE_CLOSED = 0, 1, 2, 70, 141
+"""Exit statuses; the last is what a shell reports of a program that SIGPIPE ended."""
 
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Latency", (devices, sweep, rank, plot)),
+    ("Latency", (devices, sweep, rank, plot, bench_kit)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
 )
@@ -118,7 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Under an encoding that has not every character, a result is escaped and not refused.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    program.main(args=arguments, prog_name="archdsl")
+    interrupts.raise_once()
+    try:
+        program.main(args=arguments, prog_name="archdsl")
+    finally:
+        interrupts.finish()
     raise AssertionError("Program.main exits")
 
 
@@ -137,7 +143,7 @@ def _status(run: Callable[[], Any]) -> int:
 
 def _explained(run: Callable[[], Any]) -> int:
     try:
-        status = run()
+        status = _interruptible(run)
         if sys.stdout is not None:
             sys.stdout.flush()
     except ArchError as failure:
@@ -147,7 +153,7 @@ def _explained(run: Callable[[], Any]) -> int:
         _misuse(failure)
         return failure.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return interrupts.INTERRUPTED
     except BrokenPipeError:
         raise
     except OSError as failure:
@@ -164,6 +170,15 @@ def _explained(run: Callable[[], Any]) -> int:
         _internal(failure)
         return INTERNAL
     return status if isinstance(status, int) else DONE
+
+
+def _interruptible(run: Callable[[], Any]) -> Any:
+    """Run; an interrupt is one, whatever a library has made of it."""
+    try:
+        return run()
+    finally:
+        if interrupts.came():
+            raise KeyboardInterrupt
 
 
 def _misuse(failure: click.ClickException) -> None:
