@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from archdsl.backend import compile as emit
 from archdsl.backend import refuse_unknown
+from archdsl.calibration.results import results_of
 from archdsl.compiler import Arch, parse
 from archdsl.dialects import read, write
 from archdsl.files import decode_source
@@ -41,6 +42,9 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
         source = decode_source(f"net.{notation}", text.encode(encoding))
         if notation == "toml":
             read_profiles(source)
+            return []
+        if notation == "results":
+            results_of(source)
             return []
         source = read(source, notation)
         found = check(source, variant="140" if code.code == "E0502" else None)

@@ -21,9 +21,10 @@ import pytest
 
 import archdsl
 from archdsl import dialects
+from archdsl.calibration.results import results_of
 from archdsl.demonstrations import given, only_convolutions
 from archdsl.files import read_source
-from archdsl.lang.codes import CODES, Code
+from archdsl.lang.codes import CODES, NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
 from archdsl.roofline.profiles import read_profiles
@@ -32,7 +33,7 @@ from archdsl.weights.importing import import_weights
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden" / "diagnostics"
-ENDINGS = {".toml", *(f".{dialect}" for dialect in dialects.DIALECTS)}
+ENDINGS = {".toml", ".results", *(f".{dialect}" for dialect in dialects.DIALECTS)}
 FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in ENDINGS)
 ERRORS_PAGE = ROOT / "docs" / "errors.md"
 UPDATE = bool(os.environ.get("ARCHDSL_UPDATE_GOLDEN"))
@@ -49,6 +50,9 @@ def check(
     try:
         if source.name.endswith(".toml"):
             read_profiles(source)
+            return []
+        if source.name.endswith(".results"):
+            results_of(source)
             return []
         dialect = source.name.rpartition(".")[2]
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
@@ -187,7 +191,7 @@ def errors_page() -> str:
     for code in CODES.values():
         shown = rendered(given(code)).rstrip()
         language = "json" if code.code in {"E0601", "E0602", "E0607"} else "text"
-        language = "toml" if code.code.startswith("E09") else language
+        language = {"toml": "toml", "results": "json"}.get(NOTATIONS.get(code.code, ""), language)
         parts += [
             f"## {code.code}",
             f"**{code.title[0].upper()}{code.title[1:]}.** {code.explanation}",

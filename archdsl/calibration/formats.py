@@ -101,7 +101,7 @@ def read_json(source: SourceText) -> Any:
         return json.loads(source.text)
     except json.JSONDecodeError as error:
         cut = " (is the file whole?)" if error.pos >= len(source.text.rstrip()) else ""
-        what = error.msg[:1].lower() + error.msg[1:]
+        what = re.sub(r"( starting)? at$", "", error.msg[:1].lower() + error.msg[1:])
         raise unreadable(source, f"this is not JSON: {what}{cut}", error.pos) from None
     except RecursionError:
         raise unreadable(source, "this is not JSON that can be read: nested too deeply") from None

@@ -170,6 +170,8 @@ class _Networks:
         self.runtime = str(data.get("runtime", ""))
         self.dtype = data.get("dtype")
         faults = []
+        if self.dtype is not None and not _is_dtype(self.dtype):
+            faults.append(_no_dtype(table))
         for index, model in enumerate(models):
             texts = [model.get(key) for key in ("name", "arch")] if isinstance(model, dict) else []
             if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
@@ -190,12 +192,16 @@ class _Networks:
     def find(self, name: str, results: str) -> tuple[str, Arch] | None:
         """The network of a name, of a file or of a path to an `.arch` file, and what it is called.
 
+        Paths lead from the folder of the results, and not out of it: who sent them does not choose
+        which files are opened here.
+
         Raises:
             OSError, ArchError: an `.arch` file that cannot be read.
         """
-        if name.endswith(".arch"):
-            path = Path(results).parent / name
-            if path.is_file():
+        if name.endswith(".arch") and "\0" not in name:
+            folder = Path(results).resolve().parent
+            path = (folder / name).resolve()
+            if path.is_relative_to(folder) and path.is_file():
                 return name, load(path)
         stem = _FILE.sub("", PurePosixPath(name.replace("\\", "/")).name)
         for candidate in dict.fromkeys((stem, _PRECISION.sub("", stem))):
@@ -265,10 +271,8 @@ class _Reading:
         dtype = found.facts.get("dtype", self.networks.dtype or self.asked)
         if dtype is None:
             self.undecided = found
-        elif dtype not in DTYPES:
-            message = f"`dtype`: must be one of {listed(list(DTYPES))}"
-            span = span_of(found.source, (), *(["dtype"] if "dtype" in found.facts else []))
-            raise ArchError([Diagnostic("E0908", message, span)])
+        elif not _is_dtype(dtype):
+            raise ArchError([_no_dtype(found.source)])
         elif self.asked not in (None, dtype):
             message = f"the times are of {dtype}, and {self.asked} is asked for"
             raise ArchError([Diagnostic("E0910", message, found.source.span(0, 1))])
@@ -338,12 +342,15 @@ class _Reading:
     def _is_of(self, arch: Arch, source: SourceText, entry: Entry, name: str) -> bool:
         """Whether what is recorded of the measured network is true of the one of that name."""
         cost = arch.cost()
-        for key, ours in (("macs", cost.macs), ("params", cost.params)):
+        for key, what, ours in (
+            ("macs", "MACs", cost.macs),
+            ("params", "parameters", cost.params),
+        ):
             theirs = entry.facts.get(key)
             if theirs is not None and theirs != ours:
                 shown = f"{theirs:,}" if type(theirs) is int else quoted(str(theirs))
                 message = (
-                    f"the measured {quoted(name)} has {shown} {key}, the network of this name "
+                    f"the measured {quoted(name)} has {shown} {what}, the network of this name "
                     f"{ours:,}"
                 )
                 self._fault("E0909", message, source, entry, key)
@@ -371,6 +378,15 @@ class _Reading:
         results = Results(tuple(self.measurements.values()), facts.pop("dtype"))
         facts.setdefault("runtime", self.networks.runtime)
         return replace(results, **facts, source=PurePath(path).name, skipped=tuple(self.skipped))
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, str) and value in DTYPES
+
+
+def _no_dtype(source: SourceText) -> Diagnostic:
+    message = f"`dtype`: must be one of {listed(list(DTYPES))}"
+    return Diagnostic("E0908", message, span_of(source, (), "dtype"))
 
 
 def _within(value: Any, low: float, high: float) -> bool:

@@ -224,7 +224,7 @@ def compile_(
         images = None
         if calibration["calibration"] is not None:
             images, _ = pictures(calibration["calibration"], calibration["preprocess"], arch)
-        with _progress("calibrating") as progress:
+        with progress_bar("calibrating") as progress:
             artifact = compile(
                 arch,
                 to,
@@ -307,7 +307,7 @@ def _stages(written: str | None) -> list[str]:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error, where that is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None

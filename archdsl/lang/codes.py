@@ -30,6 +30,7 @@ NOTATIONS = {
     **{"E0601": "json", "E0602": "json"},
     **{"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"},
     **{f"E090{number}": "toml" for number in range(1, 6)},
+    **{code: "results" for code in ("E0907", "E0908", "E0909", "E0910")},
 }
 """What the examples of these codes are written in."""
 
@@ -1125,6 +1126,96 @@ peak_gmacs = 38.4
 bandwidth_gbs = 12.8
 efficiency.depthwise = 0.3
 calibration.method = "fitted by hand to three networks"
+""",
+    ),
+    # ------------------------------------------------------------------------ E09: measured times
+    Code(
+        "E0907",
+        "measured times in no known format",
+        "Read are the `results.json` of a bench kit, the output of LiteRT's `benchmark_model`, "
+        "profiles of ONNX Runtime and of AI Hub, and tables with the columns `network` and `us` "
+        "(or `ms`). A file that was cut off is none of them.",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 8933.0},
+""",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 8933.0}
+ ]
+}
+""",
+    ),
+    Code(
+        "E0908",
+        "a measured time, or what is said of it, that cannot be",
+        "A time is a positive number. What is measured has a type of numbers, `float32`, "
+        "`float16` or `int8`: the file says it, the bench kit, or `--dtype`.",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 0}
+ ]
+}
+""",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 8933.0}
+ ]
+}
+""",
+    ),
+    Code(
+        "E0909",
+        "the measured network is another one",
+        "A network is found by its name, and where its MACs, its parameters or the checksum of its "
+        "file are recorded, these are proved: a time of another network under the same name would "
+        "spoil every number that is fitted to it.",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "macs": 582195824, "us": 16241.0}
+ ]
+}
+""",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2_140", "macs": 582195824, "us": 16241.0}
+ ]
+}
+""",
+    ),
+    Code(
+        "E0910",
+        "measured times that do not belong together",
+        "One profile is fitted to times of one runtime, one type of numbers and one number of "
+        "threads on one machine, and each network has one time.",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 8933.0},
+  {"name": "mnv2", "us": 9817.0}
+ ]
+}
+""",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv2", "us": 8933.0}
+ ]
+}
 """,
     ),
     # ------------------------------------------------------------------------------- warnings
