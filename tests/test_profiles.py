@@ -59,9 +59,13 @@ def test_shipped_profiles(path: Path) -> None:
         assert device.name.startswith(f"{path.stem}-")
         assert device.dtype is not None
         assert ENDINGS[device.dtype] in device.name
-        assert device.name.endswith("-ridge") == device.relative == (device.mode == "calibrated")
-        numbers = {"ridge_point"} if device.relative else {"peak_gmacs", "bandwidth_gbs"}
-        assert numbers <= {key for key, _ in device.sources}
+        assert device.name.endswith("-ridge") == device.relative
+        assert device.name.endswith(("-ridge", "-fitted")) == (device.mode == "calibrated")
+        if device.name.endswith("-fitted"):
+            assert device.calibration and device.calibration.provenance and device.error
+        else:
+            numbers = {"ridge_point"} if device.relative else {"peak_gmacs", "bandwidth_gbs"}
+            assert numbers <= {key for key, _ in device.sources}
         assert all(said for _, said in device.sources)
         assert archdsl.load_device(device.name) == device
 
@@ -70,7 +74,7 @@ def test_figures_are_those_of_the_reference() -> None:
     """tests/data/devices.csv: nominal peaks and bandwidths, row by row."""
     with open(ROOT / "tests" / "data" / "devices.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    devices = {device.name: device for device in shipped() if not device.relative}
+    devices = {device.name: device for device in shipped() if device.mode == "nominal"}
     assert {row["profile"] for row in rows} == set(devices)
     for row in rows:
         device = devices[row["profile"]]
@@ -90,7 +94,7 @@ def test_nominal_and_calibrated_are_far_apart() -> None:
 
 
 def test_a_device_means_all_its_profiles() -> None:
-    assert len(archdsl.load_devices("pixel6")) == 7
+    assert len(archdsl.load_devices("pixel6")) == 8
     with pytest.raises(ValueError, match="2 profiles; name one: rpi4-cpu-fp32"):
         archdsl.load_device("rpi4")
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from archdsl.ir.node import INPUT, Fragment, Node
-from archdsl.ir.ops import Conv2d, Linear, MatMul, Op, Shape
+from archdsl.ir.ops import Activation, Conv2d, Function, Linear, MatMul, Op, Shape
 from archdsl.passes.fuse import Schedule, schedule
 from archdsl.passes.memory import peak_elements
 
@@ -82,6 +82,8 @@ class Row(NamedTuple):
     weights: int
     activations: int
     op_class: OpClass
+    function: Function | None = None
+    """The activation function at its end."""
 
 
 class Totals(NamedTuple):
@@ -133,7 +135,10 @@ def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tu
             activations += math.prod(shape)
         macs = op.macs(*inputs)
         row = (anchor.name, op.name, inputs[0], output, params, macs)
-        table.append(Row(*row, op.kernel_size, activations, op_class(op, anchor.shape)))
+        last = members[-1].op
+        function = last.function if isinstance(last, Activation) else None
+        moved = (op.kernel_size, activations)
+        table.append(Row(*row, *moved, op_class(op, anchor.shape), function))
     return tuple(table)
 
 
@@ -169,8 +174,9 @@ class Work:
     """What a network computes and moves, layer by layer, for one image and any type of number.
 
     Made once for an architecture, so that a device asks for nothing but sums: `macs`, `weights`
-    and `activations` (elements), `classes` (places in OP_CLASSES) and `ops` (operators' names)
-    have an entry for each layer, in order. Floats hold these counts exactly, up to 2^53.
+    and `activations` (elements), `classes` (places in OP_CLASSES), `ops` (operators' names) and
+    `functions` (the activation function and its elements, or None) have an entry for each layer,
+    in order. Floats hold these counts exactly, up to 2^53.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -180,6 +186,9 @@ class Work:
         self.activations = tuple(float(row.activations) for row in rows)
         self.classes = tuple(_CLASS_NUMBERS[row.op_class] for row in rows)
         self.ops = tuple(row.op for row in rows)
+        self.functions = tuple(
+            (row.function, float(math.prod(row.output))) if row.function else None for row in rows
+        )
         self._pairs: dict[int, tuple[tuple[float, float], ...]] = {}
 
     @classmethod

@@ -9,7 +9,8 @@ nothing:
     memory   = (weight bytes / weight bandwidth + activation bytes / activation bandwidth)
                / memory efficiency of the class, less what stays on the chip
     busy     = larger of the two + (1 - overlap) x smaller of the two
-    time     = fixed overhead + sum over layers of (busy + overhead of the class),
+    time     = fixed overhead + sum over layers of (busy + overhead of the class
+               + elements x cost of an activation function that is not fused),
                the fusion table's free operators left out
 
 docs/latency.md has each with its meaning. Nothing here needs numpy: a network on one device is a
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from archdsl.ir.ops import Function
 from archdsl.passes.cost import DTYPES, Bound, Cost, Dtype, Latency, Mode, Work
 
 
@@ -66,7 +68,8 @@ class Calibration:
 
     `error` is the mean absolute error in percent of times that the fit had not seen (`held_out`
     says which), `spearman` the rank correlation, `range_us` the smallest and largest time
-    measured, `intervals` the (parameter, low, high) of the fit.
+    measured, `classes` those of the operators in them, `intervals` the 95 % intervals
+    (key, low, high) of the fitted numbers.
     """
 
     method: str
@@ -77,6 +80,7 @@ class Calibration:
     runtime_version: str = ""
     provenance: str = ""
     range_us: tuple[float, float] | None = None
+    classes: tuple[str, ...] = ()
     intervals: tuple[tuple[str, float, float], ...] = ()
 
 
@@ -125,6 +129,8 @@ class Device:
     """Shares of the bandwidth."""
     overlap: float = 1.0
     """1 where a layer computes and moves at once, 0 where it does so in turn."""
+    activation_cost: tuple[tuple[Function, float], ...] = ()
+    """Seconds an element, of the activation functions that the runtime does not fuse."""
     free_ops: frozenset[str] = frozenset()
     """The fusion table: operators by name that the runtime joins to others at no cost."""
     relative: bool = False
@@ -153,12 +159,13 @@ class Device:
             ("on-chip weight bytes", self.on_chip.weight_bytes),
             ("on-chip activation bytes", self.on_chip.activation_bytes),
             *((f"overhead of {n}", v) for n, v in self.op_overhead._asdict().items()),
+            *((f"time of {n}", v) for n, v in self.activation_cost),
         ):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{what} {value}: must be a number, and not negative")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"overlap {self.overlap}: must lie between 0 and 1")
-        if self.relative and (self.fixed_overhead or any(self.op_overhead)):
+        if self.relative and (self.fixed_overhead or any(self.op_overhead) or self.activation_cost):
             raise ValueError("a device of no times has no overheads")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r}: must be one of {', '.join(DTYPES)}")
@@ -167,6 +174,7 @@ class Device:
             and (self.activation_bandwidth or self.bandwidth) == self.bandwidth
             and not (self.on_chip.weight_bytes or self.on_chip.activation_bytes)
             and not (self.fixed_overhead or any(self.op_overhead) or self.free_ops)
+            and not self.activation_cost
             and self.efficiency == self.memory_efficiency == ONE
             and self.overlap == 1
         )
@@ -249,9 +257,11 @@ class Device:
         weight_rate = self.weight_bandwidth or self.bandwidth
         activation_rate = self.activation_bandwidth or self.bandwidth
         peaks = [self.peak_macs * share for share in self.efficiency]
+        function_cost = dict(self.activation_cost)
         found = []
-        for macs, weights, activations, kind, op in zip(
-            work.macs, work.weights, work.activations, work.classes, work.ops, strict=True
+        for macs, weights, activations, kind, op, function in zip(
+            *(work.macs, work.weights, work.activations, work.classes, work.ops, work.functions),
+            strict=True,
         ):
             if op in self.free_ops:
                 found.append(LayerTime(0.0, 0.0, 0.0, 0.0, "memory"))
@@ -267,6 +277,8 @@ class Device:
                 memory = (weights + activations * batch) * size / self.bandwidth
             memory /= self.memory_efficiency[kind]
             overhead = self.op_overhead[kind]
+            if function is not None and function_cost:
+                overhead += function_cost.get(function[0], 0.0) * function[1] * batch
             larger, smaller = (compute, memory) if compute > memory else (memory, compute)
             busy = larger + (1.0 - self.overlap) * smaller
             bound: Bound = "compute" if compute > memory else "memory"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from archdsl.passes.cost import OP_CLASSES, Dtype, Mode
+from archdsl.ir.ops import Function
+from archdsl.passes.cost import OP_CLASSES, Dtype, Mode, OpClass
 from archdsl.roofline.model import Calibration, Device, OnChip, PerClass
 
-_GIGA, _MICRO = 1e9, 1e-6
+_GIGA, _MICRO, _NANO = 1e9, 1e-6, 1e-9
 
 MemoryOp = Literal["add", "mul", "global_avg_pool", "softmax", "transpose", "batch_norm"]
 """Operators without MACs that move bytes of their own (docs/cost.md), by their names."""
@@ -106,6 +107,18 @@ class OverheadTable(_Table):
     op_us: Times | None = None
 
 
+class ActivationTable(_Table):
+    """ns an element, of activation functions that the runtime does not fuse into what precedes."""
+
+    relu: Time = 0.0
+    relu6: Time = 0.0
+    hswish: Time = 0.0
+    swish: Time = 0.0
+    gelu: Time = 0.0
+    sigmoid: Time = 0.0
+    hsigmoid: Time = 0.0
+
+
 class FusionTable(_Table):
     """Operators without MACs that the runtime joins to others, at no cost."""
 
@@ -123,6 +136,7 @@ class CalibrationTable(_Table):
     runtime_version: Text = ""
     provenance: Text = ""
     range_us: Range | None = None
+    classes: list[OpClass] = []
     intervals: dict[str, Range] = {}
 
     def to_calibration(self) -> Calibration:
@@ -135,6 +149,7 @@ class CalibrationTable(_Table):
             self.runtime_version,
             self.provenance,
             (self.range_us[0], self.range_us[1]) if self.range_us else None,
+            tuple(self.classes),
             tuple((name, low, high) for name, (low, high) in self.intervals.items()),
         )
 
@@ -157,6 +172,7 @@ class Profile(_Table):
     efficiency: Shares | None = None
     memory_efficiency: Shares | None = None
     overlap: Annotated[float, Field(ge=0, le=1)] = 1.0
+    activation_ns: ActivationTable | None = None
     fusion: FusionTable | None = None
     source: Text | dict[str, Text] = {}
     calibration: CalibrationTable | None = None
@@ -228,6 +244,7 @@ class Profile(_Table):
             efficiency=_per_class(self.efficiency, 1.0),
             memory_efficiency=_per_class(self.memory_efficiency, 1.0),
             overlap=self.overlap,
+            activation_cost=_function_costs(self.activation_ns),
             free_ops=frozenset(self.fusion.free) if self.fusion else frozenset(),
             relative=self.ridge_point is not None,
             sources=sources,
@@ -241,6 +258,16 @@ class ProfileFile(_Table):
     device: Annotated[str, Field(min_length=1, max_length=200)]
     profile: Annotated[list[Profile], Field(min_length=1, max_length=256)]
 
+    def to_toml(self) -> str:
+        """The text of the file, which reads as these profiles.
+
+        Raises:
+            ImportError: tomli-w is not installed.
+        """
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_defaults=True))
+
 
 _TIMED = {
     "peak_gmacs",
@@ -249,6 +276,7 @@ _TIMED = {
     "activation_bandwidth_gbs",
     "on_chip",
     "overhead",
+    "activation_ns",
 }
 _FITTED = (
     "ridge_point",
@@ -256,9 +284,17 @@ _FITTED = (
     "efficiency",
     "memory_efficiency",
     "overlap",
+    "activation_ns",
     "fusion",
     "calibration",
 )
+
+
+def _function_costs(table: ActivationTable | None) -> tuple[tuple[Function, float], ...]:
+    if table is None:
+        return ()
+    costs = ((name, getattr(table, name)) for name in get_args(Function))
+    return tuple((name, ns * _NANO) for name, ns in costs if ns)
 
 
 def _scaled(value: float | None) -> float | None:
