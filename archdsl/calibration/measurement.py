@@ -13,7 +13,8 @@ class Measurement:
 
     `work` is what it computes and moves for one image; `batch` images were run at once.
     `spread` is the relative half width within which repeated runs fell (0.02 for 2 %), where it
-    is known.
+    is known. `whole` is False for a single block or operator, which helps to fix a device's numbers
+    and is no network whose time anyone wants foretold.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Measurement:
     us: float
     batch: int = 1
     spread: float | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True)
