@@ -72,6 +72,14 @@ def test_member_counts_to_the_unit(row: dict[str, str]) -> None:
     assert cost.macs == cost.macs_conv_linear + cost.macs_attention
 
 
+def test_the_classes_change_the_classifier_alone() -> None:
+    """Also of the name that two networks bear: it is one of them at whatever number of classes."""
+    published, narrow = archdsl.load("mn_edgetpu_075"), archdsl.load("mn_edgetpu_075_960")
+    for arch, features, params in ((published, 1280, 2_989_441), (narrow, 960, 2_622_401)):
+        background = archdsl.load(arch.name, classes=1001).cost()
+        assert background.params == arch.cost().params + features + 1 == params
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_published_name_resolves(name: str) -> None:
     assert archdsl.load(name).cost().params > 0
