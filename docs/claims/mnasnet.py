@@ -69,7 +69,7 @@ def faster() -> Claim:
         "bound by compute on this core. Only ratios are compared: nominal times are about half "
         "of the measured ones. The other measurements are 138 ms from tf-slim's README for "
         "MobileNetV2 1.4 and 71 ms from MobileNetV3's Table 3 (arXiv 1905.02244) for A1, on the "
-        "same phone with another TensorFlow Lite. They also say what the claim does not: "
+        "same phone, later. They also say what the claim does not: "
         "MobileNetV2 1.0, with 301M MACs to A1's 312M, takes 64 ms there, less than A1. MnasNet "
         "is not faster for its size, but more accurate.",
     )

@@ -204,7 +204,7 @@ def full_convolutions() -> Claim:
         V1,
         "section 4.1, Table 4",
         "with full convolutions in place of the separable ones the network has 4866M "
-        "multiplications and 29.3M parameters, and is 1.1 % more accurate.",
+        "multiplications and 29.3M parameters, and is 1.1 points more accurate.",
         [NETWORK, full],
         [
             printed("separable, multiplications", "569M", own.macs),
@@ -230,7 +230,7 @@ def shallow() -> Claim:
         V1,
         "section 4.1, Table 5",
         "without the five blocks of 512 channels on the 14x14 map the network costs about what it "
-        "costs at width 0.75, and is 3.1 % less accurate.",
+        "costs at width 0.75, and is 3.1 points less accurate.",
         [Text("mnv1_075"), text],
         [
             printed("thinner, multiplications", "325M", narrow.macs),

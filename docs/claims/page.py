@@ -131,7 +131,7 @@ def printed(
 def near(what: str, figure: str, ours: float, *, unit: str = "") -> Figure:
     """A measured figure beside an estimate: they agree where they are within a tenth."""
     number = float(figure)
-    shown = f"{ours:.3g}{unit}"
+    shown = f"{ours:.4g}{unit}"
     return Figure(what, f"{figure}{unit}", ours, shown, abs(ours - number) <= number / 10)
 
 
