@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from archdsl.compiler import Arch
-from archdsl.files import write_together
+from archdsl.files import Content, write_together
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
     from archdsl.ir.graph import Graph
+    from archdsl.ir.lazy import LazyWeights
     from archdsl.quantization.ranges import Method, Range
 
 GROUP = "archdsl.backends"
@@ -69,21 +70,23 @@ class Job:
         return self.arch.graph().keeping(self.options.features)
 
     @cached_property
-    def weights(self) -> dict[str, Array]:
+    def weights(self) -> LazyWeights:
         """The weights, checked against the graph: float32, in its order.
+
+        Each is drawn or read when it is asked for; `dict(job.weights)` holds them all.
 
         Raises:
             OSError, ArchError: see `archdsl.weights.store`.
         """
         # numpy takes its time to import: PyTorch source without weights does without.
-        from archdsl.weights.initial import initialize
-        from archdsl.weights.store import fitted, load_weights
+        from archdsl.weights.initial import drawn
+        from archdsl.weights.store import fitted, open_weights
 
         if self.given is None:
-            return initialize(self.graph, self.seed)
+            return drawn(self.graph, self.seed)
         if isinstance(self.given, Mapping):
             return fitted(self.given, self.graph)
-        return load_weights(self.given, self.graph)
+        return open_weights(self.given, self.graph)
 
 
 class Session(Protocol):
@@ -136,10 +139,18 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Emission:
-    """An artefact's bytes, and files that must lie beside it, by name."""
+    """An artefact's bytes, and files that must lie beside it, by name.
 
-    data: bytes = field(repr=False)
-    beside: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    A `Content` is made piece by piece when it is written. What lies beside is written first.
+    """
+
+    content: bytes | Content = field(repr=False)
+    beside: Mapping[str, bytes | Content] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def data(self) -> bytes:
+        """All of the artefact's bytes: in memory from then on."""
+        return bytes(self.content)
 
 
 @dataclass(frozen=True)
@@ -159,6 +170,12 @@ class Artifact:
 
     @property
     def data(self) -> bytes:
+        """Its bytes, without what lies beside it; made when first asked for.
+
+        Raises:
+            OSError, ArchError: the file of weights is gone or was changed meanwhile (E0802); a
+                folded weight is beyond float32 (E0803).
+        """
         return self.emission.data
 
     @property
@@ -169,25 +186,28 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes of all its files."""
-        return len(self.data) + sum(map(len, self.emission.beside.values()))
+        return len(self.emission.content) + sum(map(len, self.emission.beside.values()))
 
     def write(self, path: str | os.PathLike[str] | None = None) -> str:
         """Write the artefact, each file whole or not at all, and return the path.
 
         All are on the disk before the first takes its place, those beside it (weights) first.
+        Weights are drawn or read, and written, one by one. `-` is a file of that name.
 
         Raises:
             OSError: the folder or the disk refuses.
+            ArchError: as for `data`; nothing is left behind.
         """
         target = Path(path if path is not None else self.filename)
         emission = self.emission
         if emission.beside and target.name != self.job.filename:
             # The artefact names the files beside it, which are named after it.
-            emission = _emission(self.backend, _renamed(self.job, target.name))
-        files: dict[str | os.PathLike[str], bytes] = {
+            renamed = replace(self.job, filename=target.name, given=self.job.weights)
+            emission = _emission(self.backend, renamed)
+        files: dict[str | os.PathLike[str], bytes | Content] = {
             target.parent / name: data for name, data in emission.beside.items()
         }
-        files[os.fspath(path) if path is not None else target] = emission.data
+        files[os.fspath(path) if path is not None else target] = emission.content
         write_together(files)
         return os.fspath(target)
 
@@ -229,7 +249,10 @@ def backend(name: str) -> Backend:
 
     Raises:
         BackendError: there is none, or it cannot be imported.
+        TypeError: it is no name.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"backend {name!r}: must be a name, such as 'onnx'")
     found = available()
     entry = found.get(name)
     if entry is None:
@@ -249,7 +272,7 @@ def compile(
     arch: Arch,
     to: str,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     weights: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     dtype: Precision = "float32",
     features: Iterable[str] = (),
@@ -264,8 +287,11 @@ def compile(
     """Compile an architecture with the backend called `to`.
 
     `weights` is a mapping by `state_dict` key or a safetensors file; without it, initial weights
-    are drawn from `seed`. `features` names stages whose feature maps are outputs too; `fold=False`
-    keeps the norms where the target has them; `layers` makes every operator's value an output.
+    are drawn from `seed` (None: 0). They are drawn, or read from the file, when the artefact is
+    written; arrays are copied. `features` names stages whose feature maps are outputs too;
+    `fold=False` keeps the norms where the target has them; `layers` makes every operator's value an
+    output.
+
     `calibration` holds images for int8: an array (count, height, width, channels), a `.npz` file
     with the array `images`, or a folder of photos, which `preprocess` says how to prepare
     (`archdsl.quantization.presets`); `ranges` says how their ranges are found (`minmax`,
@@ -277,18 +303,81 @@ def compile(
         OSError: a file cannot be read.
         ArchError: the backend cannot express the architecture (E0701); weights (E08) or a
             calibration set (E0804) that do not fit it.
+        TypeError, ValueError: an argument of another type, or a seed beside weights.
     """
+    check_arch(arch)
+    if seed is not None:
+        check_seed(seed)
+        if weights is not None:
+            raise ValueError("seed: there is nothing to draw where weights are given")
+    if not isinstance(ranges, Mapping) and ranges != "mse":
+        # numpy takes its time to import, and most calls leave the default.
+        from archdsl.quantization.ranges import METHODS
+
+        if ranges not in METHODS:
+            raise ValueError(f"ranges {ranges!r}: must be one of {', '.join(METHODS)}, or a table")
+    given = _kept(weights)
     chosen = backend(to)
     dtypes = tuple(chosen.dtypes)
     if dtype not in dtypes:
         raise BackendError(f"the backend {to!r} writes {listed(dtypes, 'and')}, not {dtype!r}")
     options = Options(dtype, _stages(arch, features), fold, layers)
     name = filename or arch.name + chosen.suffix
-    job = Job(arch, options, seed, weights, filename=name)
+    job = Job(arch, options, seed or 0, given, filename=name)
     if dtype == "int8":
-        found = _ranges(job, calibration, preprocess, ranges, progress)
-        job = replace(job, given=job.weights, ranges=found)
+        # They are needed several times: all are held.
+        job = replace(job, given=dict(job.weights))
+        job = replace(job, ranges=_ranges(job, calibration, preprocess, ranges, progress))
     return Artifact(job, chosen, _emission(chosen, job))
+
+
+def check_arch(arch: object) -> None:
+    """Raises: TypeError for what is no architecture, such as its name or text."""
+    if not isinstance(arch, Arch):
+        raise TypeError(
+            f"an Arch is wanted, not {type(arch).__name__}: archdsl.load takes a name or a path, "
+            "archdsl.parse a text"
+        )
+
+
+def check_seed(seed: object) -> None:
+    """Raises: TypeError, ValueError for what is no whole number from 0 to 2**63 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed {seed!r}: must be a whole number")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {seed}: must be from 0 to 2**63 - 1")
+
+
+def checked_names(what: str, names: Iterable[Any]) -> tuple[Any, ...]:
+    """The names that an argument lists, each once.
+
+    Raises:
+        TypeError: it is one string, whose characters would be taken for names, or no strings.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{what} {names!r}: must be a list of names")
+    found = tuple(names)
+    if not all(isinstance(name, str) for name in found):
+        raise TypeError(f"{what} {list(found)}: names are texts")
+    return tuple(dict.fromkeys(found))
+
+
+def _kept(weights: object) -> Mapping[str, Any] | str | os.PathLike[str] | None:
+    """Weights as they are now: the artefact is written later, and arrays may change."""
+    if weights is None or isinstance(weights, (str, os.PathLike)):
+        return weights
+    if not isinstance(weights, Mapping):
+        kind = type(weights).__name__
+        raise TypeError(f"weights: a mapping of arrays or a path is wanted, not {kind}")
+    if not all(isinstance(key, str) for key in weights):
+        raise TypeError("weights: the keys of a mapping must be texts, those of a state_dict")
+    from archdsl.ir.lazy import LazyWeights
+
+    if isinstance(weights, LazyWeights):
+        return weights
+    import numpy as np
+
+    return {key: np.array(value) for key, value in weights.items()}
 
 
 def refuse_unknown(name: str, graph: Graph, known: Container[type]) -> None:
@@ -316,12 +405,8 @@ def _emission(chosen: Backend, job: Job) -> Emission:
     return made if isinstance(made, Emission) else Emission(made)
 
 
-def _renamed(job: Job, filename: str) -> Job:
-    return replace(job, filename=filename)
-
-
 def _stages(arch: Arch, features: Iterable[str]) -> tuple[str, ...]:
-    asked = tuple(dict.fromkeys(features))
+    asked = checked_names("features", features)
     sections = (path.split(".") for path, _ in arch.spec.sections())
     stages = [path[1] for path in sections if path[0] == "stages"]
     diagnostics = []
@@ -355,7 +440,7 @@ def _ranges(
     images = calibration_images(calibration, job.arch, preprocess)
     # Results stay readable: nothing is folded behind them, in the float file as in this one.
     options = Options(features=job.options.features, layers=True)
-    float_job = replace(job, options=options, given=job.weights)
+    float_job = replace(job, options=options)
     runner = backend("onnx")
     session = Artifact(float_job, runner, _emission(runner, float_job)).session()
     return observe(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
@@ -13,7 +15,61 @@ from archdsl.lang.source import SourceText
 from archdsl.limits import MAX_TEXT
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes whose number is known before they are made."""
+
+    size: int
+    make: Callable[[], bytes | memoryview]
+
+
+class Content:
+    """A file's bytes in pieces, each of which is made when its turn comes to be written.
+
+    `len()` is their number, which makes none; `bytes()` makes all.
+
+    >>> bytes(Content([b"two ", Piece(6, lambda: b"pieces")]))
+    b'two pieces'
+    """
+
+    def __init__(self, pieces: Iterable[bytes | Piece]) -> None:
+        self._pieces = list(_joined(pieces))
+        self._size = sum(p.size if isinstance(p, Piece) else len(p) for p in self._pieces)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for piece in self._pieces:
+            if not isinstance(piece, Piece):
+                yield piece
+                continue
+            made = piece.make()
+            # What lies behind it has its place already.
+            assert len(made) == piece.size, f"{len(made)} bytes, not {piece.size}"
+            yield made
+
+    def __bytes__(self) -> bytes:
+        whole = io.BytesIO()
+        whole.writelines(self)
+        return whole.getvalue()
+
+
+def _joined(pieces: Iterable[bytes | Piece]) -> Iterator[bytes | Piece]:
+    """The same with neighbouring bytes as one."""
+    together: list[bytes] = []
+    for piece in pieces:
+        if not isinstance(piece, Piece):
+            together.append(piece)
+            continue
+        if together:
+            yield b"".join(together)
+            together.clear()
+        yield piece
+    yield b"".join(together)
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes | Content) -> None:
     """Write a file so that its path holds the old content or all of the new, never a part.
 
     Raises:
@@ -22,10 +78,11 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     write_together({path: data})
 
 
-def write_together(files: Mapping[str | os.PathLike[str], bytes]) -> None:
+def write_together(files: Mapping[str | os.PathLike[str], bytes | Content]) -> None:
     """Write files that belong together, each as `write_whole` does.
 
-    The first takes its place when all are on the disk.
+    The first takes its place when all are on the disk. What making a piece raises is passed on,
+    and nothing is left behind then either.
 
     Raises:
         OSError: a folder or the disk refuses; nothing is left behind.
@@ -46,7 +103,7 @@ def write_together(files: Mapping[str | os.PathLike[str], bytes]) -> None:
         raise
 
 
-def _beside(path: str | os.PathLike[str], data: bytes) -> tuple[str, Path] | None:
+def _beside(path: str | os.PathLike[str], data: bytes | Content) -> tuple[str, Path] | None:
     """Write the new content under another name; that name, and the place it is for.
 
     None where the path is a device or a pipe, which is written to at once.
@@ -55,8 +112,9 @@ def _beside(path: str | os.PathLike[str], data: bytes) -> tuple[str, Path] | Non
     if os.fspath(path).endswith(os.sep):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if target.exists() and not target.is_file():
-        # A device or a pipe, and what a link to one leads to, is written to and never replaced.
-        target.write_bytes(data)
+        # A device or a pipe, and what a link to one leads to, is written to and never replaced. All
+        # is made before, since nothing can be taken back.
+        target.write_bytes(bytes(data))
         return None
     # What a link points to is replaced, not the link.
     target = Path(os.path.realpath(target))
@@ -68,7 +126,7 @@ def _beside(path: str | os.PathLike[str], data: bytes) -> tuple[str, Path] | Non
         raise
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))

@@ -27,6 +27,9 @@ from archdsl.backend import (
     Session,
     available,
     backend,
+    check_arch,
+    check_seed,
+    checked_names,
     compile,
 )
 from archdsl.compiler import Arch
@@ -220,11 +223,14 @@ def verify(
         ArchError: a backend cannot express the architecture (E0701); weights (E08) that do not fit.
         ValueError: images or labels of another shape, labels that are no classes, an unknown
             precision, or no backend.
+        TypeError, ValueError: an argument of another type, a seed that is none.
     """
+    check_arch(arch)
+    check_seed(seed)
     tell = progress or (lambda _: None)
-    precisions: tuple[Precision, ...] = tuple(dict.fromkeys(dtypes))
+    precisions: tuple[Precision, ...] = checked_names("dtypes", dtypes)
     installed = available()
-    names = tuple(dict.fromkeys(sorted(installed) if backends is None else backends))
+    names = checked_names("backends", sorted(installed) if backends is None else backends)
     unknown = [dtype for dtype in precisions if dtype not in PRECISIONS]
     if unknown or not precisions:
         raise ValueError(f"dtypes {list(precisions)}: must be some of {', '.join(PRECISIONS)}")
@@ -239,7 +245,7 @@ def verify(
     if weights is None:
         values, whose = lively(arch, seed), f"random and lively, of seed {seed}"
     else:
-        values = Job(arch, given=weights).weights
+        values = dict(Job(arch, given=weights).weights)
         whose = "given" if isinstance(weights, Mapping) else os.fspath(weights)
     pictures = _images(arch, images, seed)
     classes = _labels(arch, labels, len(pictures))

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 
 import archdsl
 from archdsl.backend import Job
+from archdsl.files import Piece
 from archdsl.lang.source import SourceText
-from archdsl.weights.store import digest
+from archdsl.weights.store import Digest
 
 
-def metadata(job: Job) -> dict[str, str]:
+def metadata_piece(
+    job: Job, digest: Digest, written: Callable[[Mapping[str, str]], bytes]
+) -> Piece:
+    """A job's metadata as a format writes them, for a place behind the weights.
+
+    The digest of the weights is known when they have been written; its length, before.
+    """
+    unknown = written(metadata(job, "0" * 2 * hashlib.sha256().digest_size))
+    return Piece(len(unknown), lambda: written(metadata(job, digest.hexdigest())))
+
+
+def metadata(job: Job, weights_sha256: str) -> dict[str, str]:
     """Texts by name, the same for the same job.
 
     `source_sha256` is that of the text as it was parsed, in UTF-8, and `width`, `input` and
@@ -27,7 +40,7 @@ def metadata(job: Job) -> dict[str, str]:
         "classes": str(arch.classes),
         "source": file_name(source),
         "source_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
-        "weights_sha256": digest(job.weights),
+        "weights_sha256": weights_sha256,
         "dtype": job.options.dtype,
     }
 

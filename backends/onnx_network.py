@@ -15,6 +15,7 @@ import numpy as np
 from archdsl.backend import refuse_unknown
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.node import Node
 from archdsl.ir.ops import (
     Activation,
@@ -94,10 +95,10 @@ class Network:
     def __init__(self, graph: Graph, weights: Mapping[str, Array]) -> None:
         refuse_unknown("onnx", graph, _RULES)
         self.graph = graph
-        self.weights = weights
+        self.weights = LazyWeights.of(weights)
         self.layouts = layouts(graph)
         self.nodes: list[Message] = []
-        self.initializers: dict[str, Array] = {}
+        self.initializers: dict[str, Lazy] = {}
         self.operators: set[str] = set()
         """The types of the nodes."""
         self._values: dict[str, Value] = {}
@@ -163,9 +164,10 @@ class Network:
             self._docs[origin.path] = _place(node)
         return self._docs[origin.path]
 
-    def constant(self, name: str, array: Array) -> str:
+    def constant(self, name: str, array: Array | Lazy) -> str:
         """An initialiser; of equal names the first one stays."""
-        self.initializers.setdefault(name, np.asarray(array, order="C"))
+        lazy = array if isinstance(array, Lazy) else Lazy.of(array)
+        self.initializers.setdefault(name, lazy)
         return name
 
     def weight(self, node: Node, name: str) -> Array:
@@ -174,7 +176,8 @@ class Network:
 
     def parameter(self, node: Node, name: str) -> str:
         """The tensor of a node's weight."""
-        return self.constant(f"{node.name}.{name}", self.weight(node, name))
+        key = f"{node.name}.{name}"
+        return self.constant(key, self.weights.lazy[key])
 
     # -- values
 

@@ -1,7 +1,7 @@
-"""ONNX's messages as bytes, without a copy of the weights before the file itself is joined.
+"""ONNX's messages as pieces of bytes, of which the weights are made when they are written.
 
 The protobuf wire format is small (protobuf.dev/programming-guides/encoding), and ONNX uses little
-of it: written by hand, a file of 40 MB takes the time of one copy, and no package is needed.
+of it: written by hand, it takes no package, and no more memory than a few tensors.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from archdsl.ir.execute import Array
+from archdsl.files import Content, Piece
+from archdsl.ir.lazy import Lazy
 
 # The numbers of the fields in onnx.proto (github.com/onnx/onnx, onnx/onnx.proto).
 FIELDS: dict[str, dict[str, int]] = {
@@ -78,7 +77,7 @@ _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 
 
 class Message:
-    """A message as the pieces of its bytes; arrays among them are not copied."""
+    """A message as the pieces of its bytes."""
 
     __slots__ = ("pieces", "size")
 
@@ -86,9 +85,9 @@ class Message:
         """A message of a kind of `FIELDS`.
 
         A value's Python type says how it is written; a list is a repeated field, and None is left
-        out. Arrays must be contiguous and little-endian.
+        out.
         """
-        self.pieces: list[Any] = []
+        self.pieces: list[bytes | Piece] = []
         self.size = 0
         numbers = FIELDS[kind]
         for name, value in fields.items():
@@ -106,19 +105,20 @@ class Message:
             self._append(_varint(number << 3 | _BYTES) + _varint(value.size))
             self.pieces += value.pieces
             self.size += value.size
+        elif isinstance(value, Piece):
+            self._append(_varint(number << 3 | _BYTES) + _varint(value.size))
+            self.pieces.append(value)
+            self.size += value.size
         else:
-            data = value.encode() if isinstance(value, str) else value
-            size = data.nbytes if isinstance(data, np.ndarray) else len(data)
-            self._append(_varint(number << 3 | _BYTES) + _varint(size))
-            self.pieces.append(data)
-            self.size += size
+            data = value.encode()
+            self._append(_varint(number << 3 | _BYTES) + _varint(len(data)) + data)
 
     def _append(self, data: bytes) -> None:
         self.pieces.append(data)
         self.size += len(data)
 
     def to_bytes(self) -> bytes:
-        return b"".join(self.pieces)
+        return bytes(Content(self.pieces))
 
 
 def _varint(value: int) -> bytes:
@@ -163,7 +163,7 @@ def _attribute(name: str, value: Any) -> Message:
     return Message("AttributeProto", name=name, **{field: value}, type=_ATTRIBUTE_TYPES[field])
 
 
-def tensor(name: str, array: Array, external: Mapping[str, str] | None = None) -> Message:
+def tensor(name: str, array: Lazy, external: Mapping[str, str] | None = None) -> Message:
     """An initialiser; `external` says where its bytes lie instead."""
     described: dict[str, Any] = {
         "dims": list(array.shape),
@@ -174,7 +174,7 @@ def tensor(name: str, array: Array, external: Mapping[str, str] | None = None) -
         return Message(
             "TensorProto", **described, external_data=entries(external), data_location=_EXTERNAL
         )
-    return Message("TensorProto", **described, raw_data=array)
+    return Message("TensorProto", **described, raw_data=array.piece())
 
 
 def value(name: str, dtype: str, shape: Sequence[int | str], doc: str) -> Message:

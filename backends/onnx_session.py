@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archdsl.backend import Artifact, BackendError, Emission
+from archdsl.files import write_together
 from archdsl.ir.node import INPUT
 
 from .onnx_network import CHANNELS_FIRST, layouts
@@ -39,8 +40,12 @@ def inference_session(emission: Emission, filename: str, threads: int | None = N
         return onnxruntime.InferenceSession(emission.data, options, providers=providers)
     # Weights that lie beside a file are looked for in its folder.
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in {filename: emission.data, **emission.beside}.items():
-            (Path(folder) / name).write_bytes(data)
+        write_together(
+            {
+                Path(folder) / name: content
+                for name, content in {**emission.beside, filename: emission.content}.items()
+            }
+        )
         return onnxruntime.InferenceSession(Path(folder) / filename, options, providers=providers)
 
 

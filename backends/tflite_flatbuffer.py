@@ -1,9 +1,9 @@
-"""A TensorFlow Lite model as records, and its bytes.
+"""A TensorFlow Lite model as records, and the file that it comes to.
 
 The tables of `schema.fbs` are built by slot numbers, which all stand in the functions below. Their
 part of a file is small: the `flatbuffers` package builds it, back to front. The buffers with the
-weights are laid behind it, each at a multiple of 16 bytes as the schema demands, and are copied
-once.
+weights are laid behind it, each at a multiple of 16 bytes as the schema demands, and made when they
+are written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from archdsl.backend import BackendError
+from archdsl.files import Content, Piece
 from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
 
@@ -45,12 +46,12 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor; `data` holds a constant's elements, `shape` has the batch in front."""
+    """A tensor; `data` holds a constant's elements in C order, `shape` has the batch in front."""
 
     name: str
     type: int
     shape: Shape
-    data: Array | None = None
+    data: bytes | Piece | None = None
     quantization: Quantization | None = None
     batched: bool = False
     """Whether the first axis is the batch, which the runtime may resize."""
@@ -77,11 +78,12 @@ class Model:
     operators: list[Operator] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
-    metadata: dict[str, bytes] = field(default_factory=dict)
+    metadata: dict[str, Piece] = field(default_factory=dict)
+    """Lies behind all tensors."""
 
 
-def to_bytes(model: Model) -> bytes:
-    """The bytes of a `.tflite` file.
+def content(model: Model) -> Content:
+    """A `.tflite` file.
 
     Raises:
         BackendError: the package `flatbuffers` is missing, or the file would exceed 2 GiB.
@@ -93,51 +95,40 @@ def to_bytes(model: Model) -> bytes:
         raise BackendError(message) from error
     buffers = _Buffers()
     head, places = _tables(flatbuffers.Builder(1 << 16), model, buffers)
-    return _joined(head, places, buffers.contents)
+    return _laid_out(head, places, buffers.contents)
 
 
 class _Buffers:
-    """The contents of buffers 1, 2, ...; equal small ones are one. Buffer 0 is empty."""
-
-    _SMALL = 1 << 10
+    """The contents of buffers 1, 2, ...; equal bytes are one. Buffer 0 is empty."""
 
     def __init__(self) -> None:
-        self.contents: list[memoryview] = []
+        self.contents: list[bytes | Piece] = []
         self._known: dict[bytes, int] = {}
 
-    def add(self, data: Array | bytes) -> int:
-        view = memoryview(data).cast("B") if isinstance(data, bytes) else _bytes_of(data)
-        if not len(view):
-            return 0
-        key = bytes(view) if len(view) <= self._SMALL else None
-        if key is not None and key in self._known:
-            return self._known[key]
-        self.contents.append(view)
-        if key is not None:
-            self._known[key] = len(self.contents)
+    def add(self, data: bytes | Piece) -> int:
+        if isinstance(data, bytes):
+            if data in self._known:
+                return self._known[data]
+            self._known[data] = len(self.contents) + 1
+        self.contents.append(data)
         return len(self.contents)
 
 
-def _bytes_of(array: Array) -> memoryview:
-    """The bytes of an array that lies in C order, not copied."""
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _joined(head: bytearray, places: Sequence[int], contents: Sequence[memoryview]) -> bytes:
+def _laid_out(head: bytearray, places: Sequence[int], contents: Sequence[bytes | Piece]) -> Content:
     """The tables with the buffers behind them; `places` are where their offsets stand."""
-    parts: list[bytes | bytearray | memoryview] = [head]
-    size = len(head)
-    for place, content in zip(places, contents, strict=True):
+    parts: list[bytes | Piece] = []
+    end = len(head)
+    for place, data in zip(places, contents, strict=True):
+        size = data.size if isinstance(data, Piece) else len(data)
         # A vector is its length and its elements, which are what must be aligned.
-        fill = -(size + 4) % ALIGNMENT
-        parts += [bytes(fill), struct.pack("<I", len(content)), content]
-        vector = size + fill
-        if vector < _LIMIT:
-            struct.pack_into("<I", head, place, vector - place)
-        size = vector + 4 + len(content)
-    if size >= _LIMIT:
-        raise BackendError("a .tflite file holds less than 2 GiB, and this network needs more")
-    return b"".join(parts)
+        fill = -(end + 4) % ALIGNMENT
+        vector = end + fill
+        end = vector + 4 + size
+        if end >= _LIMIT:
+            raise BackendError("a .tflite file holds less than 2 GiB, and this network needs more")
+        struct.pack_into("<I", head, place, vector - place)
+        parts += [bytes(fill) + struct.pack("<I", size), data]
+    return Content([bytes(head), *parts])
 
 
 # -------------------------------------------------------------------------------------- tables

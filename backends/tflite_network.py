@@ -14,6 +14,7 @@ import numpy as np
 
 from archdsl.backend import Precision
 from archdsl.ir.execute import Array
+from archdsl.ir.lazy import Lazy
 from archdsl.quantization.ranges import Range
 from archdsl.quantization.scheme import quantized_kernel
 
@@ -126,10 +127,11 @@ class _Network:
 
     def constant(self, name: str, values: Array) -> int:
         """A constant of 32-bit integers or floats; equal ones share a tensor."""
-        key = name, values.tobytes()
+        data = values.tobytes()
+        key = name, data
         if key not in self.constants:
             kind = INT32 if values.dtype == np.int32 else FLOAT32
-            self.constants[key] = self.tensor(Tensor(self.unique(name), kind, values.shape, values))
+            self.constants[key] = self.tensor(Tensor(self.unique(name), kind, values.shape, data))
         return self.constants[key]
 
     def operator(
@@ -169,9 +171,8 @@ class _Network:
             version = MUL_ENLARGING
         self.operator(call.name, version, inputs, self.made(call.output, kind), options)
 
-    def grouped(self, call: Call, weight: Array) -> bool:
-        channels: int = weight.shape[1]
-        return channels != self.plan.shapes[call.inputs[0]][-1]
+    def grouped(self, call: Call, weight: Lazy) -> bool:
+        return weight.shape[1] != self.plan.shapes[call.inputs[0]][-1]
 
     def enlarges(self, call: Call) -> bool:
         product = float(np.prod([self.scales[value].scale for value in call.inputs]))
@@ -190,50 +191,56 @@ class _Network:
         key = "number", constant.tobytes()
         if key not in self.constants:
             quantization = Quantization((scale.scale,), (scale.zero_point,))
-            data = np.array([127], np.int8)
+            data = np.array([127], np.int8).tobytes()
             tensor = Tensor(self.unique("number"), INT8, (1,), data, quantization)
             self.constants[key] = self.tensor(tensor)
         return self.constants[key]
 
-    def weight_tensor(
-        self, call: Call, weight: Array, kind: int, scale: Array | None = None
-    ) -> int:
+    def weight_tensor(self, call: Call, weight: Lazy, kind: int, scale: Array | None = None) -> int:
         """A weight in TensorFlow Lite's layout; `scale` has one number an output channel."""
         layout = _LAYOUTS[call.name]
-        data = np.ascontiguousarray(weight.transpose(layout))
+        data = weight.transposed(*layout)
         quantization = None
         if scale is not None:
             zeros = np.zeros(len(scale), np.int64)
             quantization = Quantization(scale, zeros, layout.index(0))
         name = self.unique(f"{call.node}.weight")
-        return self.tensor(Tensor(name, kind, data.shape, data, quantization))
+        return self.tensor(Tensor(name, kind, data.shape, data.piece(), quantization))
 
-    def bias_tensor(self, call: Call, bias: Array, scale: Array | None = None) -> int:
+    def bias_tensor(self, call: Call, bias: Lazy, scale: Array | None = None) -> int:
         name = self.unique(f"{call.node}.bias")
         if scale is None:
-            return self.tensor(Tensor(name, FLOAT32, bias.shape, np.ascontiguousarray(bias)))
+            return self.tensor(Tensor(name, FLOAT32, bias.shape, bias.piece()))
         quantization = Quantization(scale, np.zeros(len(scale), np.int64))
-        return self.tensor(Tensor(name, INT32, bias.shape, bias, quantization))
+        return self.tensor(Tensor(name, INT32, bias.shape, bias.piece(), quantization))
 
-    def float_kernel(self, call: Call, weight: Array, bias: Array) -> list[int]:
-        if self.precision != "float16" or float(np.abs(weight).max()) > _HALF_LIMIT:
-            return [self.weight_tensor(call, weight, FLOAT32), self.bias_tensor(call, bias)]
-        half = self.weight_tensor(call, weight.astype(np.float16), FLOAT16)
+    def float_kernel(self, call: Call, weight: Lazy, bias: Lazy) -> list[int]:
+        whole = self.half_kernel(call, weight) if self.precision == "float16" else None
+        if whole is None:
+            whole = self.weight_tensor(call, weight, FLOAT32)
+        return [whole, self.bias_tensor(call, bias)]
+
+    def half_kernel(self, call: Call, weight: Lazy) -> int | None:
+        """What a float16 weight is expanded to; None where a number is beyond float16."""
+        made = weight.make()
+        if float(np.abs(made).max()) > _HALF_LIMIT:
+            return None
+        half = self.weight_tensor(call, Lazy.of(made.astype(np.float16)), FLOAT16)
         shape = self.model.tensors[half].shape
         whole = self.tensor(Tensor(self.unique(f"{call.node}.weight.float32"), FLOAT32, shape))
         self.operator("DEQUANTIZE", DEQUANTIZE_HALF, [half], whole)
-        return [whole, self.bias_tensor(call, bias)]
+        return whole
 
-    def hybrid_kernel(self, call: Call, weight: Array, bias: Array) -> list[int]:
-        kernel = quantized_kernel(weight, None, 1.0)
-        tensor = self.weight_tensor(call, kernel.weight, INT8, kernel.scales)
+    def hybrid_kernel(self, call: Call, weight: Lazy, bias: Lazy) -> list[int]:
+        kernel = quantized_kernel(weight.make(), None, 1.0)
+        tensor = self.weight_tensor(call, Lazy.of(kernel.weight), INT8, kernel.scales)
         return [tensor, self.bias_tensor(call, bias)]
 
-    def integer_kernel(self, call: Call, weight: Array, bias: Array) -> list[int]:
+    def integer_kernel(self, call: Call, weight: Lazy, bias: Lazy) -> list[int]:
         step = self.scales[call.inputs[0]].scale
-        kernel = quantized_kernel(weight, bias, step)
+        kernel = quantized_kernel(weight.make(), bias.make(), step)
         scale = (kernel.scales.astype(np.float64) * step).astype(np.float32)
         return [
-            self.weight_tensor(call, kernel.weight, INT8, kernel.scales),
-            self.bias_tensor(call, kernel.bias, scale),
+            self.weight_tensor(call, Lazy.of(kernel.weight), INT8, kernel.scales),
+            self.bias_tensor(call, Lazy.of(kernel.bias), scale),
         ]

@@ -23,6 +23,7 @@ import numpy as np
 from archdsl.backend import refuse_unknown
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.node import INPUT, Node
 from archdsl.ir.ops import (
     NO_PADDING,
@@ -74,8 +75,8 @@ class Call(NamedTuple):
     inputs: tuple[str, ...]
     output: str
     options: Mapping[str, float] = {}
-    weight: Array | None = None
-    bias: Array | None = None
+    weight: Lazy | None = None
+    bias: Lazy | None = None
     constant: Array | None = None
     node: str = ""
 
@@ -114,7 +115,7 @@ class _Planner:
     """Collects calls. `values` maps nodes to the names of their values."""
 
     def __init__(self, graph: Graph, weights: Mapping[str, Array]) -> None:
-        self.graph, self.weights = graph, weights
+        self.graph, self.weights = graph, LazyWeights.of(weights)
         self.plan = Plan()
         self.values: dict[str, str] = {}
         self.norms: dict[str, tuple[Array, Array]] = {}
@@ -157,8 +158,8 @@ class _Planner:
         shape: Shape,
         *,
         options: Mapping[str, float] | None = None,
-        weight: Array | None = None,
-        bias: Array | None = None,
+        weight: Lazy | None = None,
+        bias: Lazy | None = None,
         constant: Array | None = None,
         node: str = "",
     ) -> str:
@@ -202,8 +203,8 @@ class _Planner:
         border = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], "<i4")
         return self.call("PAD", [value], output, shape, constant=border)
 
-    def parameter(self, node: Node, name: str) -> Array:
-        return self.weights[f"{node.name}.{name}"]
+    def parameter(self, node: Node, name: str) -> Lazy:
+        return self.weights.lazy[f"{node.name}.{name}"]
 
 
 # --------------------------------------------------------------------------------------- rules
@@ -234,22 +235,30 @@ def _linear(p: _Planner, node: Node, op: Linear) -> None:
     _kernel(p, node, "FULLY_CONNECTED", value, {}, weight, bias)
 
 
-def _taken_in(p: _Planner, node: Node, weight: Array) -> tuple[Array, Array]:
+def _taken_in(p: _Planner, node: Node, weight: Lazy) -> tuple[Lazy, Lazy]:
     """Weight and bias of a convolution or linear layer, with what its input still lacks, and
     with the factor that is wanted of its output."""
     (source,) = node.inputs
     own = getattr(node.op, "bias", False)
-    bias = p.parameter(node, "bias") if own else np.zeros(len(weight), np.float32)
+    zeros = Lazy.of(np.zeros(weight.shape[0], np.float32))
+    bias = p.parameter(node, "bias") if own else zeros
     factor = p.wanted.get(node.name, 1)
     if source in p.norms:
         scale, shift = p.norms[source]
-        moved = bias + weight.sum((2, 3), np.float64) @ shift
-        weight = (weight * (scale * factor)[:, None, None]).astype(np.float32)
-        return weight, (moved * factor).astype(np.float32)
-    total = factor / p.factor(p.values[source])
-    if total != 1:
-        weight = weight * np.float32(total)
-    return weight, bias if factor == 1 else bias * np.float32(factor)
+
+        def scaled(weight: Array) -> Array:
+            return (weight * (scale * factor)[:, None, None]).astype(np.float32)
+
+        def moved(bias: Array) -> Array:
+            total: Array = bias + weight.make().sum((2, 3), np.float64) @ shift
+            return (total * factor).astype(np.float32)
+
+        return weight.then(scaled), bias.then(moved)
+    return _times(weight, factor / p.factor(p.values[source])), _times(bias, factor)
+
+
+def _times(array: Lazy, factor: float) -> Lazy:
+    return array if factor == 1 else array.then(lambda made: made * np.float32(factor))
 
 
 def _kernel(
@@ -258,15 +267,15 @@ def _kernel(
     name: str,
     value: str,
     options: Mapping[str, float],
-    weight: Array,
-    bias: Array,
+    weight: Lazy,
+    bias: Lazy,
 ) -> None:
     """A call with weights, and the activation that its kernel does."""
     gate = p.reader(node)
     if gate is not None and isinstance(gate.op, Activation) and gate.op.function == "hsigmoid":
         six = f"{gate.name}.six"
         options = {**options, "activation": ACTIVATIONS["relu6"]}
-        bias = bias + np.float32(3)
+        bias = bias.then(lambda made: made + np.float32(3))
         p.call(
             name,
             [value],
@@ -308,7 +317,7 @@ def _gate(p: _Planner, node: Node, six: str) -> None:
 
 def _batch_norm(p: _Planner, node: Node, op: BatchNorm) -> None:
     gamma, beta, mean, variance = (
-        p.parameter(node, name).astype(np.float64)
+        p.parameter(node, name).make().astype(np.float64)
         for name in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma / np.sqrt(variance + op.eps)
@@ -316,7 +325,7 @@ def _batch_norm(p: _Planner, node: Node, op: BatchNorm) -> None:
 
 
 def _layer_scale(p: _Planner, node: Node, op: LayerScale) -> None:
-    scale = p.parameter(node, "gamma").astype(np.float64)
+    scale = p.parameter(node, "gamma").make().astype(np.float64)
     _affine(p, node, scale, np.zeros_like(scale))
 
 
@@ -327,8 +336,8 @@ def _affine(p: _Planner, node: Node, scale: Array, shift: Array) -> None:
         p.norms[node.name] = scale, shift
         return
     options = {"padding": VALID, "stride_h": 1, "stride_w": 1, "multiplier": 1}
-    weight = scale.astype(np.float32).reshape(-1, 1, 1, 1)
-    bias = shift.astype(np.float32)
+    weight = Lazy.of(scale.astype(np.float32).reshape(-1, 1, 1, 1))
+    bias = Lazy.of(shift.astype(np.float32))
     _kernel(p, node, "DEPTHWISE_CONV_2D", value, options, weight, bias)
 
 

@@ -90,6 +90,6 @@ def _coarsened(
     if call.name == "MEAN":
         return at_least(call.output, scale(call.inputs[0]) / _LARGEST)
     if call.weight is not None:
-        largest = float(np.abs(call.weight).max()) / 127
+        largest = float(np.abs(call.weight.make()).max()) / 127
         return at_least(call.output, scale(call.inputs[0]) * largest / _LARGEST)
     return False

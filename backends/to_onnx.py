@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+import archdsl
 from archdsl.backend import Artifact, BackendError, Emission, Job, Session
-from archdsl.ir.execute import Array
+from archdsl.files import Content, Piece
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy
 from archdsl.passes.fold import fold_batch_norm
+from archdsl.weights.store import Digest
 
-from .metadata import metadata
+from .metadata import file_name, metadata_piece
 from .onnx_network import Network, laid_out
 from .onnx_protobuf import Message, entries, tensor, value
 from .onnx_protobuf import node as node_message
@@ -55,9 +58,10 @@ class OnnxBackend:
                 other tensors have; weights do not fit.
             BackendError: norms shall be kept in int8.
         """
-        graph, weights = job.graph, job.weights
         if not job.options.fold and job.options.dtype == "int8":
             raise BackendError("integers leave no room for norms: int8 always folds them")
+        digest = Digest(job.weights)
+        graph, weights = job.graph, digest.weights
         if job.options.fold:
             graph, weights = fold_batch_norm(graph, weights)
         results = outputs(job, graph)
@@ -67,7 +71,7 @@ class OnnxBackend:
         else:
             network = Network(graph, weights)
         network.write(results)
-        return _emission(job, network, results)
+        return _emission(job, network, results, digest)
 
     def load(self, artifact: Artifact) -> Any:
         """An `onnxruntime.InferenceSession` on the CPU, with onnxruntime's own settings.
@@ -90,12 +94,12 @@ class OnnxBackend:
         return OnnxSession(artifact)
 
 
-def _emission(job: Job, network: Network, results: Mapping[str, str]) -> Emission:
+def _emission(job: Job, network: Network, results: Mapping[str, str], digest: Digest) -> Emission:
     nodes, initializers = list(network.nodes), dict(network.initializers)
     if job.options.dtype == "float16":
         casts, initializers = _halved(initializers)
         nodes = casts + nodes
-    beside: dict[str, bytes] = {}
+    beside: dict[str, Content] = {}
     if sum(array.nbytes for array in initializers.values()) > EXTERNAL_FROM:
         location = f"{job.filename}.data"
         tensors, beside[location] = _external(initializers, location)
@@ -103,13 +107,12 @@ def _emission(job: Job, network: Network, results: Mapping[str, str]) -> Emissio
         tensors = [tensor(name, array) for name, array in initializers.items()]
     graph = network.graph
     opset, ir_version = (20, 10) if "Gelu" in network.operators else (17, 8)
-    table = metadata(job)
     model = Message(
         "ModelProto",
         ir_version=ir_version,
         producer_name="archdsl",
-        producer_version=table["archdsl_version"],
-        doc_string=f"{graph.name}, compiled from {table['source']}",
+        producer_version=archdsl.__version__,
+        doc_string=f"{graph.name}, compiled from {file_name(job.arch.origins.source)}",
         graph=Message(
             "GraphProto",
             node=nodes,
@@ -119,9 +122,12 @@ def _emission(job: Job, network: Network, results: Mapping[str, str]) -> Emissio
             output=[_output(network, name, source) for name, source in results.items()],
         ),
         opset_import=Message("OperatorSetIdProto", domain="", version=opset),
-        metadata_props=entries(table),
     )
-    return Emission(model.to_bytes(), beside)
+    # A message behind another one of the same kind adds its fields to it.
+    about = metadata_piece(
+        job, digest, lambda t: Message("ModelProto", metadata_props=entries(t)).to_bytes()
+    )
+    return Emission(Content([*model.pieces, about]), beside)
 
 
 def _image(graph: Graph) -> Message:
@@ -136,24 +142,26 @@ def _output(network: Network, name: str, source: str) -> Message:
     return value(name, "float32", (BATCH, *shape), network.doc(node))
 
 
-def _halved(initializers: Mapping[str, Array]) -> tuple[list[Message], dict[str, Array]]:
+def _halved(initializers: Mapping[str, Lazy]) -> tuple[list[Message], dict[str, Lazy]]:
     """Kernels in float16, and the nodes that make float32 of them; onnxruntime does so once."""
     nodes, found, limit = [], {}, np.finfo(np.float16).max
-    for name, array in initializers.items():
-        # A kernel beyond float16's range stays as it is.
-        if array.dtype == np.float32 and array.ndim > 1 and np.abs(array).max() <= limit:
-            half = f"{name}.float16"
-            found[half] = array.astype(np.float16)
-            nodes.append(node_message("Cast", [half], name, f"{name}.cast", "", {"to": 1}))
-        else:
-            found[name] = array
+    for name, lazy in initializers.items():
+        if lazy.dtype == np.float32 and len(lazy.shape) > 1:
+            array = lazy.make()
+            # A kernel beyond float16's range stays as it is.
+            if np.abs(array).max() <= limit:
+                half = f"{name}.float16"
+                found[half] = Lazy.of(array.astype(np.float16))
+                nodes.append(node_message("Cast", [half], name, f"{name}.cast", "", {"to": 1}))
+                continue
+        found[name] = lazy
     return nodes, found
 
 
-def _external(initializers: Mapping[str, Array], location: str) -> tuple[list[Message], bytes]:
-    """Initialisers whose bytes lie in a file, and that file's bytes."""
+def _external(initializers: Mapping[str, Lazy], location: str) -> tuple[list[Message], Content]:
+    """Initialisers whose bytes lie in a file, and that file."""
     tensors: list[Message] = []
-    pieces: list[Any] = []
+    pieces: list[bytes | Piece] = []
     offset = 0
     for name, array in initializers.items():
         if array.nbytes < _SMALL:
@@ -162,6 +170,6 @@ def _external(initializers: Mapping[str, Array], location: str) -> tuple[list[Me
         place = {"location": location, "offset": str(offset), "length": str(array.nbytes)}
         tensors.append(tensor(name, array, place))
         gap = -array.nbytes % _PAGE
-        pieces += [array, bytes(gap)]
+        pieces += [array.piece(), bytes(gap)]
         offset += array.nbytes + gap
-    return tensors, b"".join(pieces)
+    return tensors, Content(pieces)

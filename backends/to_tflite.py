@@ -15,10 +15,11 @@ from archdsl.backend import Artifact, BackendError, Emission, Job, Session
 from archdsl.ir.node import INPUT
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.quantization.ranges import checked_ranges
+from archdsl.weights.store import Digest
 
-from .metadata import metadata
+from .metadata import file_name, metadata_piece
 from .outputs import outputs
-from .tflite_flatbuffer import Model, to_bytes
+from .tflite_flatbuffer import Model, content
 from .tflite_network import write_network
 from .tflite_plan import plan
 from .tflite_session import TfliteSession, interpreter
@@ -45,16 +46,18 @@ class TfliteBackend:
         """
         if not job.options.fold:
             raise BackendError("TensorFlow Lite has no norms: they are always folded")
-        graph, weights = fold_batch_norm(job.graph, job.weights)
+        digest = Digest(job.weights)
+        graph, weights = fold_batch_norm(job.graph, digest.weights)
         ranges = checked_ranges(graph, job.ranges) if job.options.dtype == "int8" else None
         results = outputs(job, graph)
         # A value that is a result stays readable: nothing is fused behind it.
         made = plan(replace(graph, features=results), weights, results)
-        about = metadata(job)
-        model = Model(graph.name, f"{graph.name}, compiled from {about['source']}")
-        model.metadata["archdsl"] = json.dumps(about).encode()
+        source = file_name(job.arch.origins.source)
+        model = Model(graph.name, f"{graph.name}, compiled from {source}")
+        about = metadata_piece(job, digest, lambda table: json.dumps(table).encode())
+        model.metadata["archdsl"] = about
         write_network(model, made, INPUT, job.options.dtype, ranges)
-        return Emission(to_bytes(model))
+        return Emission(content(model))
 
     def load(self, artifact: Artifact) -> Any:
         """A LiteRT `Interpreter` whose tensors are allocated.

@@ -93,10 +93,10 @@ class TorchBackend:
         source = render("torch_module.py.j2", network.frame(body)).encode()
         if job.given is None:
             return Emission(source)
-        from archdsl.weights.store import to_safetensors
+        from archdsl.weights.tensors import safetensors
 
         name = f"{job.filename.removesuffix(self.suffix)}.safetensors"
-        return Emission(source, {name: to_safetensors(job.weights)})
+        return Emission(source, {name: safetensors(job.weights)})
 
     def load(self, artifact: Artifact) -> Any:
         """The network with the job's weights, ready for inference (`eval()`).

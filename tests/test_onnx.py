@@ -27,6 +27,7 @@ from archdsl.backend import Artifact
 from archdsl.backends import onnx_network, onnx_protobuf, to_onnx
 from archdsl.ir.execute import execute
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import LazyWeights
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, Add, Conv2d, Op, Shape
 from archdsl.library import members
@@ -469,14 +470,15 @@ def rolled_groups(network: Any, node: Node) -> None:
     if 1 < op.groups < op.in_channels:
         key = f"{node.name}.weight"
         rolled = np.roll(network.weights[key], op.out_channels // op.groups, axis=0)
-        network.weights = {**network.weights, key: rolled}
+        network.weights = LazyWeights.of({**network.weights, key: rolled})
     RIGHT_CONV(network, node)
 
 
 def ungrouped_bias(network: Any, node: Node) -> None:
     key = f"{node.name}.bias"
     if key in network.weights:
-        network.weights = {**network.weights, key: np.roll(network.weights[key], 1)}
+        moved = np.roll(network.weights[key], 1)
+        network.weights = LazyWeights.of({**network.weights, key: moved})
     RIGHT_CONV(network, node)
 
 

@@ -24,9 +24,11 @@ from test_torch_random import texts
 import archdsl
 from archdsl.backend import Artifact, BackendError, Job
 from archdsl.backends import tflite_network, tflite_ops, tflite_plan, to_tflite
-from archdsl.backends.tflite_flatbuffer import Model, Tensor, to_bytes
+from archdsl.backends.tflite_flatbuffer import Model, Tensor, content
+from archdsl.files import Piece
 from archdsl.ir.execute import execute
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.node import Node
 from archdsl.ir.ops import (
     NO_PADDING,
@@ -504,14 +506,15 @@ def test_channels_in_the_wrong_group_are_found(
 ) -> None:
     def folded(graph: Graph, weights: Mapping[str, Any]) -> Folded:
         made = fold_batch_norm(graph, weights)
+        rolled = dict(made.weights)
         for node in made.graph:
             op = node.op
             if not isinstance(op, Conv2d) or op.groups == 1:
                 continue
             if op.depthwise == (groups == "depthwise"):
                 key = f"{node.name}.weight"
-                made.weights[key] = np.roll(made.weights[key], 1, axis=0)
-        return made
+                rolled[key] = np.roll(rolled[key], 1, axis=0)
+        return Folded(made.graph, LazyWeights.of(rolled))
 
     monkeypatch.setattr(to_tflite, "fold_batch_norm", folded)
     _, share = difference(*faulty)
@@ -525,7 +528,8 @@ def _always_same(op: Conv2d, size: Shape, wanted: Shape) -> tuple[int, Any]:
 def _as_they_are(p: Any, node: Node, weight: Any) -> tuple[Any, Any]:
     """Weights without the factors and norms that others left to them."""
     own = getattr(node.op, "bias", False)
-    return weight, p.parameter(node, "bias") if own else np.zeros(len(weight), np.float32)
+    zeros = Lazy.of(np.zeros(weight.shape[0], np.float32))
+    return weight, p.parameter(node, "bias") if own else zeros
 
 
 def _layouts(name: str, order: tuple[int, ...]) -> Any:
@@ -604,13 +608,15 @@ def test_a_missing_package_is_named(
 
 
 def test_a_file_of_two_gibibytes_is_refused() -> None:
-    block = np.zeros(1 << 28, np.int8)
+    def never() -> bytes:
+        raise AssertionError("what does not fit need not be made")
+
+    block = Piece(1 << 28, never)
     model = Model("net", "")
-    # One page of memory stands for all of them.
     tensors = [Tensor(f"t{i}", tflite_ops.INT8, (1 << 28,), block) for i in range(8)]
     model.tensors += tensors
     with pytest.raises(BackendError, match="2 GiB"):
-        to_bytes(model)
+        content(model)
 
 
 def test_emission_imports_neither_runtime_nor_framework() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.node import Node
 from archdsl.ir.ops import BatchNorm, Conv2d, LayerScale
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
@@ -20,22 +21,23 @@ class Folded(NamedTuple):
     """A graph without the folded norms, and its weights under the graph's keys."""
 
     graph: Graph
-    weights: dict[str, Array]
+    weights: LazyWeights
 
 
 def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
     """Fold each norm, and each layer scale, into the convolution that alone feeds it.
 
     w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta; a layer
-    scale multiplies both. Folding is done in float64 and rounded once to the weights' dtype.
-    A norm that follows no convolution (before attention) stays.
+    scale multiplies both. Folding is done in float64 and rounded once to the weights' dtype, when
+    the weight is asked for. A norm that follows no convolution (before attention) stays.
+
+    A folded weight raises ArchError, E0803, where finite weights give a product that is not.
 
     Raises:
         KeyError: a weight is missing.
-        ArchError: E0803 where finite weights give a product that is not.
     """
-    kept = {name: np.asarray(value) for name, value in weights.items()}
-    scales: dict[str, tuple[Array, Array]] = {}
+    given = LazyWeights.of(weights)
+    folds: dict[str, _Fold] = {}
     renamed: dict[str, str] = {}
     nodes: dict[str, Node] = {}
     for node in graph:
@@ -49,31 +51,60 @@ def fold_batch_norm(graph: Graph, weights: Mapping[str, Array]) -> Folded:
             and node.inputs[0] not in graph.kept
         ):
             conv = target.name
-            scale, shift = _affine(node, kept)
-            if conv not in scales:
-                scales[conv] = _identity(target, kept)
-            before, offset = scales[conv]
-            scales[conv] = before * scale, offset * scale + shift
-            nodes[conv] = target._replace(op=replace(target.op, bias=True))
+            if conv not in folds:
+                folds[conv] = _Fold(target, given, [])
+                nodes[conv] = target._replace(op=replace(target.op, bias=True))
+            folds[conv].followers.append(node)
             renamed[node.name] = conv
         else:
             nodes[node.name] = node._replace(inputs=inputs)
-    for conv, (scale, shift) in scales.items():
-        weight = kept[f"{conv}.weight"]
-        scaled = np.empty_like(weight)
+    lazy = dict(given.lazy)
+    for conv, fold in folds.items():
+        weight = lazy[f"{conv}.weight"]
+        lazy[f"{conv}.weight"] = weight._replace(make=fold.weight)
+        lazy[f"{conv}.bias"] = Lazy(weight.shape[:1], weight.dtype, fold.bias)
+    folded = graph.replaced(nodes.values(), renamed)
+    return Folded(folded, LazyWeights({name: lazy[name] for name in folded.state()}))
+
+
+class _Fold(NamedTuple):
+    """A convolution, as it was, and what is folded into it."""
+
+    conv: Node
+    weights: LazyWeights
+    followers: list[Node]
+
+    def weight(self) -> Array:
+        weight = self.weights[f"{self.conv.name}.weight"]
+        scale, _ = self._affine()
         with np.errstate(over="ignore", invalid="ignore"):
             # The product is taken in the scale's float64, piece by piece.
+            scaled = np.empty_like(weight)
             np.multiply(weight, scale[:, None, None, None], out=scaled, casting="same_kind")
-            bias = shift.astype(weight.dtype)
-            whole = scaled.sum(dtype=np.float64) + bias.sum(dtype=np.float64)
+        return self._finite(scaled)
+
+    def bias(self) -> Array:
+        _, shift = self._affine()
+        with np.errstate(over="ignore"):
+            return self._finite(shift.astype(self.weights.lazy[f"{self.conv.name}.weight"].dtype))
+
+    def _affine(self) -> tuple[Array, Array]:
+        """The scale and shift, in float64, of all that is folded together."""
+        scale, shift = _identity(self.conv, self.weights)
+        for node in self.followers:
+            factor, term = _affine(node, self.weights)
+            scale, shift = scale * factor, shift * factor + term
+        return scale, shift
+
+    def _finite(self, values: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            whole = values.sum(dtype=np.float64)
         if not np.isfinite(whole):
-            message = f"the norm behind {quoted(conv, 100)} gives weights beyond {weight.dtype}"
+            message = f"the norm behind {quoted(self.conv.name, 100)} gives weights beyond"
             hint = "its scale is huge, or its variance nearly zero; take another checkpoint"
-            raise ArchError([Diagnostic("E0803", message, _span(nodes[conv]), hint)])
-        kept[f"{conv}.weight"] = scaled
-        kept[f"{conv}.bias"] = bias
-    folded = graph.replaced(nodes.values(), renamed)
-    return Folded(folded, {name: kept[name] for name in folded.state()})
+            span = _span(self.conv)
+            raise ArchError([Diagnostic("E0803", f"{message} {values.dtype}", span, hint)])
+        return values
 
 
 def _span(node: Node) -> Span | None:

@@ -59,7 +59,7 @@ def imported(path: str | os.PathLike[str], arch: Arch) -> Imported:
         weights = _read(ours, layers)
     # A linear layer's kernel is a 1x1 convolution's, and the other way round.
     shaped = {key: value.reshape(state[key]) for key, value in weights.items()}
-    return Imported(fitted(shaped, graph), tuple(notes))
+    return Imported(dict(fitted(shaped, graph)), tuple(notes))
 
 
 def _compared(title: str, ours: Sequence[Own], layers: Mapping[str, Layer]) -> Iterator[str]:

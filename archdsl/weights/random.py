@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -18,6 +19,9 @@ Floats = NDArray[np.float32]
 
 _QUANTILES = 1 << 16
 """The normal distribution is drawn as so many equally likely values, its quantiles."""
+
+_PART = 1 << 15
+"""Values that are drawn at once, a multiple of those that one raw integer gives."""
 
 # M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2010): single precision, as
 # polynomials in w = -log(1 - x^2), highest power first.
@@ -54,20 +58,34 @@ class Stream:
 
     def uniform(self, count: int, low: float, high: float) -> Floats:
         """`count` float32 values, uniform from low to high, which rounding may reach."""
-        unit = self._integers(count).astype(np.float32) * np.float32(2**-24)
-        return np.float32(low) + unit * np.float32(high - low)
+        found: Floats = np.empty(count, np.float32)
+        for part in _parts(found):
+            np.copyto(part, self._integers(len(part)), casting="same_kind")
+            part *= np.float32(2**-24)
+            part *= np.float32(high - low)
+            part += np.float32(low)
+        return found
 
     def normal(self, count: int, std: float) -> Floats:
         """`count` float32 values, normal with mean 0, at most 4.3 standard deviations from it."""
-        raw = self._bits.random_raw((count + 3) // 4).astype("<u8", copy=False)
-        found: Floats = np.take(_quantiles(), raw.view("<u2")[:count])
-        found *= np.float32(std)
+        found: Floats = np.empty(count, np.float32)
+        for part in _parts(found):
+            raw = self._bits.random_raw((len(part) + 3) // 4).astype("<u8", copy=False)
+            # No index is out of range: "clip" saves numpy a copy.
+            np.take(_quantiles(), raw.view("<u2")[: len(part)], out=part, mode="clip")
+            part *= np.float32(std)
         return found
 
     def _integers(self, count: int) -> NDArray[np.uint32]:
         """`count` integers of 24 bits, two of each raw one."""
         raw = self._bits.random_raw((count + 1) // 2).astype("<u8", copy=False)
         return (raw.view("<u4")[:count] >> 8).astype(np.uint32, copy=False)
+
+
+def _parts(values: Floats) -> Iterator[Floats]:
+    """Views of some values each, one behind the other: little enough for the cache."""
+    for start in range(0, len(values), _PART):
+        yield values[start : start + _PART]
 
 
 @cache

@@ -6,6 +6,9 @@ import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,10 @@ import numpy as np
 from archdsl.files import write_whole
 from archdsl.ir.execute import Array
 from archdsl.ir.graph import Graph
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
-from archdsl.weights.tensors import FLOATS, open_regular, read_header, read_tensor
+from archdsl.weights.tensors import FLOATS, TensorFile, float32, safetensors
 from archdsl.weights.tensors import to_safetensors as to_safetensors
 
 TRACKED = "num_batches_tracked"
@@ -36,41 +40,37 @@ def load_weights(path: str | os.PathLike[str], graph: Graph) -> dict[str, Array]
         ArchError: E0801 where keys, shapes or element types are not the graph's, with all of
             them; E0802 where the file is no safetensors; E0803 where a weight is not finite.
     """
-    header = read_header(path)
-    wanted = graph.state()
+    return dict(open_weights(path, graph))
+
+
+def open_weights(path: str | os.PathLike[str], graph: Graph) -> LazyWeights:
+    """The weights that `load_weights` gives, checked by it, each read again when it is asked for.
+
+    The file stays open as long as they live. Where it is changed meanwhile, reading raises E0802.
+    """
+    file = TensorFile(path)
+    header, wanted = file.header, graph.state()
     types = {key: entry.dtype for key, entry in header.items() if entry.dtype not in FLOATS}
     found = {key: entry.shape for key, entry in header.items()}
-    title = f"{quoted(os.fspath(path), 200)} does not fit {quoted(graph.name)}"
-    _compare(title, wanted, found, types)
-    with open_regular(path) as file:
-        values = {
-            key: read_tensor(file, header[key])
-            for key in wanted
-            if key in found and (not _counter(key) or key in types)
-        }
-    return _finite(_completed(values, wanted), quoted(os.fspath(path), 200))
+    shown = quoted(os.fspath(path), 200)
+    _compare(f"{shown} does not fit {quoted(graph.name)}", wanted, found, types)
+    return _finite(_completed(file.lazy(), wanted), shown)
 
 
-def fitted(weights: Mapping[str, Any], graph: Graph) -> dict[str, Array]:
+def fitted(weights: Mapping[str, Any], graph: Graph) -> LazyWeights:
     """Arrays by key, checked against a graph, as float32 in the graph's order.
 
-    An array that is float32 already is not copied.
+    An array that is float32 already is not copied; one that is lazy is made once, and checked.
 
     Raises:
         ArchError: E0801 where keys, shapes or element types are not the graph's; E0803 where a
             weight is not finite.
     """
-    arrays = {key: np.asarray(value) for key, value in weights.items()}
-    types = {key: str(value.dtype) for key, value in arrays.items() if value.dtype.kind != "f"}
-    wanted = graph.state()
-    shapes = {key: value.shape for key, value in arrays.items()}
+    found, wanted = LazyWeights.of(weights).lazy, graph.state()
+    types = {key: str(lazy.dtype) for key, lazy in found.items() if lazy.dtype.kind != "f"}
+    shapes = {key: lazy.shape for key, lazy in found.items()}
     _compare(f"the weights do not fit {quoted(graph.name)}", wanted, shapes, types)
-    with np.errstate(over="ignore"):
-        values = {
-            key: value if _counter(key) else value.astype(np.float32, copy=False)
-            for key, value in arrays.items()
-        }
-    return _finite(_completed(values, wanted), "the set of weights")
+    return _finite(_completed(found, wanted), "the set of weights")
 
 
 def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
@@ -79,16 +79,60 @@ def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> 
     Raises:
         OSError: the folder or the disk refuses.
     """
-    write_whole(path, to_safetensors(weights))
+    write_whole(path, safetensors(weights))
 
 
 def digest(weights: Mapping[str, Array]) -> str:
     """The sha256 of a set of weights: of each key, a zero byte and the values' bytes, in order."""
-    found = hashlib.sha256()
-    for key, value in weights.items():
-        found.update(f"{key}\0".encode())
-        found.update(np.ascontiguousarray(value).data)
-    return found.hexdigest()
+    return Digest(LazyWeights.of(weights)).hexdigest()
+
+
+class Digest:
+    """What `digest` gives, of weights that are read meanwhile anyway.
+
+    `weights` are to be read instead of those given. As long as that is done about in order, each is
+    hashed when it is read; what was left out, `hexdigest` makes again.
+    """
+
+    def __init__(self, weights: LazyWeights) -> None:
+        self._lazy = weights.lazy
+        self._keys = list(self._lazy)
+        self._places = {key: place for place, key in enumerate(self._keys)}
+        self._starts = list(accumulate((lazy.nbytes for lazy in self._lazy.values()), initial=0))
+        self._done = 0
+        self._hash = hashlib.sha256()
+        self._lock = Lock()
+        self.weights = LazyWeights(
+            {key: lazy._replace(make=partial(self._read, key)) for key, lazy in self._lazy.items()}
+        )
+
+    def _read(self, key: str) -> Array:
+        value = self._lazy[key].make()
+        place = self._places[key]
+        with self._lock:
+            # Little ones between are read again or never: norms that were folded, counters.
+            if 0 <= self._starts[place] - self._starts[self._done] <= _LITTLE:
+                self._hash_until(place)
+                self._add(key, value)
+        return value
+
+    def hexdigest(self) -> str:
+        with self._lock:
+            self._hash_until(len(self._keys))
+        return self._hash.hexdigest()
+
+    def _hash_until(self, place: int) -> None:
+        for key in self._keys[self._done : place]:
+            self._add(key, self._lazy[key].make())
+
+    def _add(self, key: str, value: Array) -> None:
+        self._hash.update(f"{key}\0".encode())
+        self._hash.update(np.ascontiguousarray(value).data)
+        self._done += 1
+
+
+_LITTLE = 1 << 20
+"""Bytes of weights that are made once more rather than hashed later."""
 
 
 # ------------------------------------------------------------------------------------ checking
@@ -166,29 +210,37 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= 60 else f"…{cell[-59:]}"
 
 
-def _completed(values: Mapping[str, Array], wanted: Mapping[str, Shape]) -> dict[str, Array]:
+def _completed(found: Mapping[str, Lazy], wanted: Mapping[str, Shape]) -> LazyWeights:
     """Weights in the graph's order; a counter that is missing, or no integer, is zero."""
-    return {
-        key: _counted(values.get(key), shape) if _counter(key) else values[key]
-        for key, shape in wanted.items()
-    }
+    return LazyWeights(
+        {
+            key: _counted(found.get(key), shape) if _counter(key) else _as_float32(found[key])
+            for key, shape in wanted.items()
+        }
+    )
 
 
-def _counted(value: Array | None, shape: Shape) -> Array:
-    if value is None or value.shape != shape or value.dtype.kind not in "iu":
-        return np.zeros(shape, np.int64)
-    return value.astype(np.int64, copy=False)
+def _counted(lazy: Lazy | None, shape: Shape) -> Lazy:
+    if lazy is None or lazy.shape != shape or lazy.dtype.kind not in "iu":
+        return Lazy.of(np.zeros(shape, np.int64))
+    return Lazy.of(lazy.make().astype(np.int64, copy=False))
 
 
-def _finite(weights: dict[str, Array], title: str) -> dict[str, Array]:
-    # A sum is finite only where all its terms are: one pass without a table of booleans.
+def _as_float32(lazy: Lazy) -> Lazy:
+    if lazy.dtype == np.float32:
+        return lazy
+    return Lazy(lazy.shape, np.dtype(np.float32), lambda: float32(lazy.make()))
+
+
+def _finite(weights: LazyWeights, title: str) -> LazyWeights:
+    bad, negative = [], []
     with np.errstate(invalid="ignore"):
-        bad = [
-            key
-            for key, value in weights.items()
-            if value.dtype.kind == "f" and not np.isfinite(value.sum(dtype=np.float64))
-        ]
-    negative = [k for k, v in weights.items() if k.endswith(".running_var") and (v < 0).any()]
+        for key, value in weights.items():
+            # A sum is finite only where all its terms are: one pass without a table of booleans.
+            if value.dtype.kind == "f" and not np.isfinite(value.sum(dtype=np.float64)):
+                bad.append(key)
+            if key.endswith(".running_var") and (value < 0).any():
+                negative.append(key)
     if bad or negative:
         what = "infinite or not numbers" if bad else "negative variances"
         keys = bad or negative

@@ -10,13 +10,19 @@ import json
 import math
 import os
 import stat
+import struct
+import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
+from archdsl.files import Content
 from archdsl.ir.execute import Array
+from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER
@@ -55,14 +61,18 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Entry]:
         ArchError: E0802 where it is not a safetensors file, or not a whole one.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(8)
-        length = int.from_bytes(head, "little")
-        if len(head) < 8 or length > size - 8:
-            _refuse(path, f"its {size:,} bytes end within the header")
-        if length > MAX_HEADER:
-            _refuse(path, f"its header has {length:,} bytes; the limit is {MAX_HEADER:,}")
-        header = _parsed(path, file.read(length))
+        return _header(path, file)
+
+
+def _header(path: str | os.PathLike[str], file: BinaryIO) -> dict[str, Entry]:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(8)
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > size - 8:
+        _refuse(path, f"its {size:,} bytes end within the header")
+    if length > MAX_HEADER:
+        _refuse(path, f"its header has {length:,} bytes; the limit is {MAX_HEADER:,}")
+    header = _parsed(path, file.read(length))
     header.pop("__metadata__", None)
     start = 8 + length
     found = {}
@@ -156,18 +166,98 @@ def read_tensor(file: BinaryIO, entry: Entry) -> Array:
     if entry.dtype == "BF16":
         values = (values.astype("<u4") << 16).view("<f4")
     elif entry.dtype in FLOATS:
-        # A float64 beyond float32's range becomes infinite, which is found out later.
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32, copy=False)
+        values = float32(values)
     return values.reshape(entry.shape)
+
+
+def float32(values: Array) -> Array:
+    """Floating values as float32; what lies beyond its range becomes infinite."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+class TensorFile:
+    """A safetensors file that stays open, of which each tensor is read when it is asked for.
+
+    `header` is what `read_header` gives.
+
+    Raises:
+        OSError: the file cannot be read.
+        ArchError: E0802 where it is not a safetensors file, or not a whole one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path, self._lock = path, Lock()
+        with open_regular(path) as file:
+            self.header = _header(path, file)
+            self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+        self._stamp = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        found = os.fstat(self._handle)
+        return found.st_size, found.st_mtime_ns
+
+    def lazy(self) -> dict[str, Lazy]:
+        """The tensors that numpy can hold, floating ones as float32."""
+        return {
+            key: Lazy(
+                entry.shape,
+                np.dtype(np.float32 if entry.dtype in FLOATS else NUMPY[entry.dtype]),
+                partial(self._read, entry),
+            )
+            for key, entry in self.header.items()
+            if entry.dtype in NUMPY
+        }
+
+    def _read(self, entry: Entry) -> Array:
+        """A tensor.
+
+        Raises:
+            ArchError: E0802 where the file is no longer what it was.
+        """
+        # Threads share the place at which the file is read.
+        with self._lock, open(self._handle, "rb", buffering=0, closefd=False) as file:
+            if self._now() != self._stamp:
+                _refuse(self._path, "it was changed while it was read")
+            return read_tensor(file, entry)
+
+
+_ALIGNED = 8
+"""What a file's tensors are aligned to."""
+
+# Wide elements first, so that each is aligned: the order of the format's own library.
+_WRITTEN = ("U64", "I64", "F64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")
+
+
+def safetensors(weights: Mapping[str, Array]) -> Content:
+    """A safetensors file; the same weights give the same bytes, which are the own library's.
+
+    Raises:
+        ValueError: the format has no such element type.
+    """
+    names = {np.dtype(NUMPY[name]): name for name in _WRITTEN}
+    lazy = LazyWeights.of(weights).lazy
+    for key, tensor in lazy.items():
+        if tensor.dtype not in names:
+            raise ValueError(f"safetensors has no {tensor.dtype}, of which {key!r} is")
+    header, end = {}, 0
+    order = sorted(lazy, key=lambda key: (_WRITTEN.index(names[lazy[key].dtype]), key))
+    for key in order:
+        start, end = end, end + lazy[key].nbytes
+        header[key] = {
+            "dtype": names[lazy[key].dtype],
+            "shape": lazy[key].shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    return Content([struct.pack("<Q", len(text)), text, *(lazy[key].piece() for key in order)])
 
 
 def to_safetensors(weights: Mapping[str, Array]) -> bytes:
     """The bytes of a safetensors file; the same weights give the same bytes."""
-    from safetensors.numpy import save
-
-    # (np.ascontiguousarray would give a scalar an axis.)
-    return save({key: np.asarray(value, order="C") for key, value in weights.items()})
+    return bytes(safetensors(weights))
 
 
 def _refuse(path: object, reason: str) -> NoReturn:
