@@ -566,6 +566,39 @@ def test_shares_of_the_front() -> None:
     assert min(abs(_at(other, end) / mine - 1) for other in others) < 1e-12
 
 
+def _measured_front(times: dict[str, float], top1: dict[str, float]) -> set[str]:
+    return {
+        name
+        for name in times
+        if not any(
+            times[other] <= times[name]
+            and top1[other] >= top1[name]
+            and (times[other] < times[name] or top1[other] > top1[name])
+            for other in times
+        )
+    }
+
+
+def test_measured_fronts() -> None:
+    one = claims.claim("measured_fronts")
+    top1 = {c.name: c.top1 or 0.0 for c in ridge_points.compared()}
+    measured = ridge_points.measured_times()
+    assert [len(times) for times in measured.values()] == [13, 11, 11, 13]
+    for device, times in measured.items():
+        point = archdsl.load_device(device).ridge_point
+        found = _measured_front(times, top1)
+        what = f"`{device}`, {point:g}"
+        assert one[f"{what}: MobileNetV4s on the measured front"].value == len(
+            [name for name in found if name.startswith("mnv4")]
+        )
+        assert {"mnv1", "mnv2_150"} <= found
+        estimated = {name: _at(archdsl.load(name), point) for name in times}
+        placed = _measured_front(estimated, top1)
+        same = [name for name in times if (name in found) == (name in placed)]
+        assert one[f"{what}: placed by the ridge point as measured"].value == len(same)
+    assert one["others on all four"].shown == "`mnv1`, `mnv2_150`"
+
+
 def test_sizes_are_those_of_the_networks() -> None:
     for name, members in (("sizes_v2", 3), ("sizes_v3", 6), ("sizes_v4", 5)):
         one = claims.claim(name)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import combinations, pairwise, takewhile
+from pathlib import Path
 
 import numpy as np
 
+import archdsl
 from archdsl.library import networks
 from archdsl.passes.cost import DTYPES, Work
+from archdsl.roofline.pareto import front
 from archdsl.roofline.sweep import Array, Candidate, equivalent_macs, sweep
 from claims.mobilenet_v4 import V4
 from claims.page import Claim, Figure, Text, ours, said, table
@@ -27,6 +31,7 @@ def claims() -> Iterator[Claim]:
     yield fully_connected()
     yield never_both()
     yield fronts()
+    yield measured_fronts()
 
 
 def kinks(works: Sequence[Work]) -> Array:
@@ -104,15 +109,7 @@ def fronts() -> Claim:
     slower = times["mnv3_large"] / times["mnv4_conv_s"]
     rest = [name for name in shares if not name.startswith("mnv4")]
     always = [name for name in rest if shares[name] > 99]
-    figures.append(
-        Figure(
-            "others that are on it everywhere",
-            "none",
-            len(always),
-            ", ".join(f"`{name}`" for name in always) or "none",
-            not always,
-        )
-    )
+    figures.append(_others("others that are on it everywhere", always))
     figures += [
         ours(f"time of `mnv3_large` / time of `mnv4_conv_s` at {point}", float(ratio))
         for point, ratio in zip((0, HIGHEST), slower, strict=True)
@@ -143,6 +140,12 @@ def fronts() -> Claim:
             ("network", "top-1 %", "% of the range", "on the front at ridge points"), rows, "lrrl"
         ),
     )
+
+
+def _others(what: str, names: Sequence[str]) -> Figure:
+    """Who has what the paper says that no other network has."""
+    shown = ", ".join(f"`{name}`" for name in names) or "none"
+    return Figure(what, "none", len(names), shown, not names)
 
 
 def _said(ranges: Sequence[tuple[float, float]]) -> str:
@@ -285,3 +288,74 @@ def _ends(text: Text, point: float) -> tuple[float, float]:
         elif layer.op_class == "linear":
             times["last"] += time
     return 100 * times["first"] / times["all"], 100 * times["last"] / times["all"]
+
+
+def measured_times() -> dict[str, dict[str, float]]:
+    """Milliseconds by device and network, as the paper's Table 6 has them."""
+    lines = (Path(__file__).parent / "table6.csv").read_text(encoding="utf-8").splitlines()
+    found: dict[str, dict[str, float]] = {}
+    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        network = row.pop("network")
+        for device, time in row.items():
+            if time:
+                found.setdefault(device, {})[network] = float(time)
+    return found
+
+
+def measured_fronts() -> Claim:
+    """The fronts of the paper's own measurements, beside those at its fitted ridge points."""
+    candidates = {candidate.name: candidate for candidate in compared()}
+    figures = []
+    always = [name for name in candidates if not name.startswith("mnv4")]
+    for device, times in measured_times().items():
+        names = list(times)
+        top1 = [candidates[name].top1 or 0.0 for name in names]
+        on = dict(zip(names, front(list(times.values()), top1), strict=True))
+        point = archdsl.load_device(device).ridge_point
+        estimated = sweep([candidates[name] for name in names], np.array([point])).on_front[:, 0]
+        ours_on = [name for name in names if name.startswith("mnv4") and on[name]]
+        count = sum(name.startswith("mnv4") for name in names)
+        others = [name for name in names if on[name] and not name.startswith("mnv4")]
+        always = [name for name in always if name in others]
+        same = sum(bool(place) == on[name] for name, place in zip(names, estimated, strict=True))
+        what = f"`{device}`, {point:g}"
+        figures += [
+            Figure(
+                f"{what}: MobileNetV4s on the measured front",
+                "mostly",
+                len(ours_on),
+                f"{len(ours_on)} of {count}",
+                2 * len(ours_on) > count,
+            ),
+            Figure(
+                f"{what}: others on it",
+                "",
+                len(others),
+                ", ".join(f"`{name}`" for name in others),
+                None,
+            ),
+            Figure(
+                f"{what}: placed by the ridge point as measured",
+                "",
+                same,
+                f"{same} of {len(names)}",
+                None,
+            ),
+        ]
+    figures.append(_others("others on all four", always))
+    return Claim(
+        "measured_fronts",
+        "The measured fronts",
+        "MobileNetV4 mostly, on all hardware",
+        V4,
+        "section 7.1, Table 6; Table 16",
+        '"MNv4 models are mostly Pareto-optimal across a range of accuracies and mobile targets", '
+        'measured, "a characteristic not found in any other models tested". The four targets here '
+        "have a fitted ridge point.",
+        [Text(name) for name in candidates if name != "mnv3_large"],
+        figures,
+        "Every MobileNetV4 is on every measured front of these networks. So are MobileNetV1 and V2 "
+        "at width 1.5, trained anew. Whether a network is on it, equation 1 with exact counts and "
+        "the paper's ridge point says for most. It fails where times are close: three on the "
+        "Hexagon lie between 5.6 and 6.9 ms, the other two within a printed digit of a better one.",
+    )
