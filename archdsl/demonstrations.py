@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from archdsl.backend import compile as emit
 from archdsl.backend import refuse_unknown
+from archdsl.calibration.fit import fit
 from archdsl.calibration.results import results_of
 from archdsl.compiler import Arch, parse
 from archdsl.dialects import read, write
@@ -22,7 +23,10 @@ from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Input
 from archdsl.lang.codes import NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
+from archdsl.library import load
 from archdsl.proofs import check
+from archdsl.roofline.extrapolation import extrapolations
+from archdsl.roofline.model import Device
 from archdsl.roofline.profiles import read_profiles
 
 if TYPE_CHECKING:
@@ -41,10 +45,11 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
     try:
         source = decode_source(f"net.{notation}", text.encode(encoding))
         if notation == "toml":
-            read_profiles(source)
-            return []
+            return _extrapolated(read_profiles(source))
         if notation == "results":
-            results_of(source)
+            measured = results_of(source)
+            if code.code == "E0906":
+                fit(measured, "board")
             return []
         source = read(source, notation)
         found = check(source, variant="140" if code.code == "E0502" else None)
@@ -55,6 +60,12 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
     except ArchError as error:
         return list(error.diagnostics)
     return found
+
+
+def _extrapolated(devices: tuple[Device, ...]) -> list[Diagnostic]:
+    arch = load("mnv1")
+    times = [(device, arch.latency(device)) for device in devices]
+    return [w for device, time in times for w in extrapolations(arch.name, arch.work, device, time)]
 
 
 _CONVERTED = {"E0606", "W0601"}

@@ -21,12 +21,14 @@ import pytest
 
 import archdsl
 from archdsl import dialects
+from archdsl.calibration.fit import fit
 from archdsl.calibration.results import results_of
 from archdsl.demonstrations import given, only_convolutions
 from archdsl.files import read_source
 from archdsl.lang.codes import CODES, NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
+from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.profiles import read_profiles
 from archdsl.weights.importing import import_weights
 
@@ -49,10 +51,11 @@ def check(
     """All that is said of a text, be it returned or raised."""
     try:
         if source.name.endswith(".toml"):
-            read_profiles(source)
-            return []
+            mnv1 = archdsl.load("mnv1")
+            times = [(device, mnv1.latency(device)) for device in read_profiles(source)]
+            return [w for d, t in times for w in extrapolations(mnv1.name, mnv1.work, d, t)]
         if source.name.endswith(".results"):
-            results_of(source)
+            fit(results_of(source), "board")
             return []
         dialect = source.name.rpartition(".")[2]
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")

@@ -80,10 +80,7 @@ class _Number(NamedTuple):
         return last if last in OP_CLASSES else None
 
     def value(self, x: float) -> float:
-        if self.log:
-            return self.scale * math.exp(x)
-        # The bound is never reached to the last bit.
-        return self.scale * x if x > 1e-6 else 0.0
+        return self.scale * (math.exp(x) if self.log else x)
 
 
 class _Layers:
@@ -137,6 +134,18 @@ class Fit:
     @cached_property
     def device(self) -> Device:
         return self.profile.to_device(self.title)
+
+    def values(self) -> dict[str, float]:
+        """The fitted numbers by their dotted keys in the profile."""
+        calibration = self.profile.calibration
+        assert calibration is not None
+        return {key: self._value(key) for key in calibration.intervals}
+
+    def _value(self, key: str) -> float:
+        found: Any = self.profile
+        for part in key.split("."):
+            found = getattr(found, part)
+        return float(found)
 
     @property
     def error(self) -> float:
@@ -195,7 +204,7 @@ def fit(
             times = _times(other.values, _Layers([known[i] for i in outside], results.dtype))
             for i, us in zip(outside, times, strict=True):
                 foretold[i] = float(us)
-    values = {key: float(f"{value:.6g}") for key, value in found.values.items()}
+    values = found.rounded()
     fitted = _times(values, _Layers(known, results.dtype))
     predictions = tuple(
         Prediction(m.name, m.us, float(us), other)
@@ -298,6 +307,13 @@ class _Found:
     @cached_property
     def values(self) -> dict[str, float]:
         return {n.key: n.value(x) for n, x in zip(self.numbers, self.x, strict=True)}
+
+    def rounded(self) -> dict[str, float]:
+        """The numbers for a profile; what rests on its bound lies there to the last bit."""
+        return {
+            n.key: float(f"{n.value(x):.6g}") if n.log or x > 1e-6 else 0.0
+            for n, x in zip(self.numbers, self.x, strict=True)
+        }
 
     def intervals(self) -> Iterator[tuple[str, float, float]]:
         """The 95 % interval of each number."""

@@ -83,10 +83,7 @@ def entries_of(source: SourceText) -> Entries:
 def unreadable(source: SourceText, why: str, at: int = 0) -> ArchError:
     """E0907 at an offset."""
     last = max(len(source.text) - 1, 0)
-    help_ = (
-        "results.json of a bench kit, the output of benchmark_model, a profile of ONNX Runtime or "
-        "of AI Hub, or a table with the columns network and us"
-    )
+    help_ = "`archdsl explain E0907` lists the files that are read"
     span = source.span(min(at, last), min(at, last) + 1)
     return ArchError([Diagnostic("E0907", why, span, help_)])
 

@@ -21,6 +21,7 @@ from archdsl.cli.options import (
 )
 from archdsl.cli.output import Refusal, shape, size, visible, write, write_json
 from archdsl.cli.table import Row, write_table
+from archdsl.cli.timing import warn_of_extrapolation
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
@@ -98,6 +99,7 @@ def cost(
         write_json(counted.to_json())
     else:
         _print(counted, arch.output, custom if len(asked) == 1 else None)
+    warn_of_extrapolation(arch, asked, counted)
     return 0
 
 

@@ -12,6 +12,7 @@ import click
 
 from archdsl.cli import interrupts
 from archdsl.cli.benching import bench_kit
+from archdsl.cli.calibrating import calibrate
 from archdsl.cli.checking import check
 from archdsl.cli.comparing import rank, sweep
 from archdsl.cli.compiling import compile_
@@ -34,7 +35,7 @@ DONE, REJECTED, MISUSED, INTERNAL, PIPE_CLOSED = 0, 1, 2, 70, 141
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Latency", (devices, sweep, rank, plot, bench_kit)),
+    ("Latency", (devices, sweep, rank, plot, bench_kit, calibrate)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
 )

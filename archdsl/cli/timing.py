@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from archdsl.cli.output import write
+from archdsl.cli.output import report, write
 from archdsl.cli.table import Row, write_table
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
+    from archdsl.passes.cost import Cost
     from archdsl.roofline.breakdown import Breakdown, Part
     from archdsl.roofline.model import Device
 
 
 def taken_apart(arch: Arch, device: Device) -> Breakdown:
-    """The network's time on the device."""
+    """The network's time on the device; what is extrapolated is said on standard error."""
     from archdsl.roofline.breakdown import breakdown
 
-    return breakdown(arch.cost(devices=[device]), device)
+    counted = arch.cost(devices=[device])
+    warn_of_extrapolation(arch, [device], counted)
+    return breakdown(counted, device)
+
+
+def warn_of_extrapolation(arch: Arch, devices: Iterable[Device], counted: Cost) -> None:
+    """Say of calibrated devices what of the network lies beyond what was measured on them."""
+    from archdsl.roofline.extrapolation import extrapolations
+
+    for device, latency in zip(devices, counted.latency, strict=True):
+        report(extrapolations(arch.name, arch.work, device, latency))
 
 
 def timing_record(arch: Arch, found: Breakdown) -> dict[str, Any]:

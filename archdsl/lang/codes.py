@@ -4,7 +4,8 @@ Each code has a smallest text that gives it and the same text mended; a test pro
 are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at fault, so
 `archdsl.demonstrations` asks: E0106 is given by its text saved as Latin-1, E0502 by `--variant
 140`, E0503 by `--features c5`, E0606 and W0601 by converting to MnasNet's list, E0701 by a backend
-that knows nothing but convolutions, E0702 by compiling to PyTorch. Those of E08 are compiled with a
+that knows nothing but convolutions, E0702 by compiling to PyTorch, E0906 by fitting a device, W0901
+by asking for the time of `mnv1`. Those of E08 are compiled with a
 file: `w.safetensors` holds the initial weights of the mended text (for E0802 cut by a byte, for
 E0803 with a NaN, for E0805 under the names of a checkpoint, to be imported), and `x.npz` eight
 images of the mended text's size.
@@ -30,7 +31,8 @@ NOTATIONS = {
     **{"E0601": "json", "E0602": "json"},
     **{"E0603": "timm", "E0604": "timm", "E0605": "timm", "E0607": "ofa"},
     **{f"E090{number}": "toml" for number in range(1, 6)},
-    **{code: "results" for code in ("E0907", "E0908", "E0909", "E0910")},
+    **{code: "results" for code in ("E0906", "E0907", "E0908", "E0909", "E0910")},
+    "W0901": "toml",
 }
 """What the examples of these codes are written in."""
 
@@ -1130,6 +1132,31 @@ calibration.method = "fitted by hand to three networks"
     ),
     # ------------------------------------------------------------------------ E09: measured times
     Code(
+        "E0906",
+        "too few measured times, or times of no device",
+        "A device has a peak and a bandwidth at least: three networks fix the two, and can contradict "
+        "them. With more of them more numbers are fitted, always fewer than there are measurements.",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv1", "us": 14061.0},
+  {"name": "mnv2", "us": 8933.0}
+ ]
+}
+""",
+        """\
+{
+ "runtime": "onnxruntime", "dtype": "float32",
+ "networks": [
+  {"name": "mnv1", "us": 14061.0},
+  {"name": "mnv2", "us": 8933.0},
+  {"name": "mnv3_large", "us": 7168.0}
+ ]
+}
+""",
+    ),
+    Code(
         "E0907",
         "measured times in no known format",
         "Read are the `results.json` of a bench kit, the output of LiteRT's `benchmark_model`, "
@@ -1295,6 +1322,43 @@ input 224x224x3
 stem { conv_k3_s22_o32 }
 stage { k3_o16 }
 head { conv_k1_o1280! pool fc }
+""",
+    ),
+    Code(
+        "W0901",
+        "a time beyond what was measured",
+        "A calibrated profile foretells well what lies among the networks that it was fitted to. "
+        "It says how long the shortest and the longest of them took (`range_us`), and which "
+        "classes of operators they had (`classes`); what lies beyond is extrapolated.",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu"
+dtype = "float32"
+mode = "calibrated"
+peak_gmacs = 20
+bandwidth_gbs = 10
+
+[profile.calibration]
+method = "measured by hand"
+range_us = [50, 9000]
+classes = ["conv", "depthwise", "elementwise"]
+""",
+        """\
+device = "My board"
+
+[[profile]]
+name = "board-cpu"
+dtype = "float32"
+mode = "calibrated"
+peak_gmacs = 20
+bandwidth_gbs = 10
+
+[profile.calibration]
+method = "measured by hand"
+range_us = [50, 90000]
+classes = ["conv", "depthwise", "elementwise", "linear", "pointwise"]
 """,
     ),
 )

@@ -23,22 +23,22 @@ def extrapolations(
     calibration = device.calibration
     if calibration is None:
         return
-    name, on = quoted(network), f"{device.name} was calibrated on"
+    name = quoted(network)
     if calibration.range_us is not None and latency.us is not None:
         low, high = calibration.range_us
         if not low / _FAR <= latency.us <= high * _FAR:
             side = "longer" if latency.us > high else "shorter"
             message = (
-                f"{name} takes {latency.us:,.4g} µs by extrapolation: {on} {low:,.4g} to "
-                f"{high:,.4g} µs, and this is {side}"
+                f"{name} takes {latency.us:,.0f} µs by extrapolation: {device.name} was calibrated on "
+                f"{low:,.0f} to {high:,.0f} µs, and this is {side}"
             )
             yield Diagnostic("W0901", message, None, "measure networks of its size, and calibrate")
     if calibration.classes:
         unseen = [OP_CLASSES[number] for number in sorted(set(work.classes))]
         unseen = [op_class for op_class in unseen if op_class not in calibration.classes]
         if unseen:
-            message = f"{name} has operators of a class that no network had which {on}: "
-            message += listed(unseen, "and")
+            what = f"{device.name} was not calibrated on: {listed(unseen, 'and')}"
+            message = f"{name} has operators of a class that {what}"
             yield Diagnostic(
                 "W0901", message, None, "measure networks that have them, and calibrate"
             )
