@@ -44,6 +44,8 @@ def bench_kit(runtime: Any, dtype: Any, folder: str | None) -> None:
     from archdsl.calibration.kit import networks
     from archdsl.calibration.writing import write_kit
 
+    if folder == "-":
+        raise Refusal("-o -: what is written is a folder; name it")
     folder = folder or f"kit-{runtime}-{dtype}"
     try:
         with progress_bar("compiling") as progress:

@@ -13,10 +13,12 @@ from archdsl.cli.options import (
     Overrides,
     Status,
     as_json,
+    deliver,
     device_option,
     load,
     one_device,
     optional_files_argument,
+    output_option,
     overridable,
     within,
 )
@@ -82,7 +84,7 @@ def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     show_default=True,
     help="What a byte holds.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write a .svg, .png, .html or .csv.")
+@output_option("Write a .svg, .png, .html or .csv.")
 @as_json
 def sweep(
     files: tuple[str, ...],
@@ -91,7 +93,7 @@ def sweep(
     steps: int,
     log: bool,
     dtype: str,
-    output: str | None,
+    out: str | None,
     json: bool,
 ) -> Status:
     """Compare networks at every balance of computing and moving.
@@ -108,7 +110,7 @@ def sweep(
     from archdsl.roofline.sweep import ridge_points
     from archdsl.roofline.sweep import sweep as swept
 
-    suffix = checked_suffix(output, (".svg", ".png", ".html", ".csv"))
+    suffix = checked_suffix(out, (".svg", ".png", ".html", ".csv"))
     try:
         points = ridge_points(*ridge, steps, log=log)
     except ValueError as error:
@@ -117,27 +119,25 @@ def sweep(
     if len(networks) * steps > 20_000_000:
         raise Refusal("--steps: more than 20 million points of networks and ridge points")
     found = swept(networks, points, dtype=cast("Dtype", dtype), log=log)
-    if output is not None:
-        _save(found, output, suffix)
+    if out is not None:
+        _save(found, out, suffix)
     if json:
         write_json(found.to_json())
-    elif output is None:
+    elif out is None:
         _print(found)
     return 0
 
 
-def _save(found: Sweep, output: str, suffix: str) -> None:
-    from archdsl.files import write_whole
-
+def _save(found: Sweep, out: str, suffix: str) -> None:
     if suffix == ".csv":
-        write_whole(output, found.to_csv().encode("utf-8"))
+        deliver(out, found.to_csv().encode("utf-8"))
     else:
         title = "archdsl: networks against the ridge point"
-        with picture(output, suffix, title) as draw:
+        with picture(out, suffix, title) as draw:
             from archdsl.roofline.sweep_plots import sweep_figure
 
             draw(sweep_figure(found))
-    say(f"wrote {output}")
+    say(f"wrote {out}")
 
 
 def _print(found: Sweep) -> None:

@@ -17,13 +17,16 @@ from archdsl.cli.options import (
     Overrides,
     Status,
     as_json,
+    deliver,
     file_argument,
     load,
+    named,
+    output_option,
     overridable,
     within,
     writable,
 )
-from archdsl.cli.output import Refusal, say, size, visible, write, write_json
+from archdsl.cli.output import Refusal, say, size, visible, write_json
 
 if TYPE_CHECKING:
     from archdsl.backend import Artifact
@@ -170,14 +173,7 @@ def pictures(path: str, preprocess: str | None, arch: Arch) -> tuple[Array, Arra
     shell_complete=complete_backend,
     help="What to make: torch, onnx or tflite.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(),
-    metavar="OUT",
-    help="Where to write; - for standard output. Default: the network's name, here.",
-)
+@output_option("Where to write; - for standard output. Default: the network's name, here.")
 @weighted
 @click.option(
     "--dtype",
@@ -212,13 +208,11 @@ def compile_(
     """
     from archdsl.backend import BackendError, compile
 
-    if json and out == "-":
-        raise click.UsageError("with -o - the artefact itself is the output: leave out --json")
     demand_calibration(dtype == "int8", calibration)
     if calibration["preprocess"] is not None and calibration["calibration"] is None:
         raise click.UsageError("--preprocess says how --calibration is read, and there is none")
-    if out not in (None, "-"):
-        writable(str(out), file)
+    if out is not None:
+        writable(out, file, json=json)
     arch = load(file, overrides)
     try:
         images = None
@@ -244,7 +238,7 @@ def compile_(
         if beside:
             names = ", ".join(map(visible, beside))
             raise Refusal(f"-o -: {names} must lie beside the artefact: name a file")
-        write(artifact.data)
+        deliver(out, artifact.data)
         return 0
     path = _written(artifact, out or artifact.filename, file, weights["weights"])
     places = {str(Path(path).parent / name): len(data) for name, data in beside.items()}
@@ -252,14 +246,14 @@ def compile_(
         write_json(
             {
                 "file": path,
-                "bytes": len(artifact.data),
+                "bytes": len(artifact.emission.content),
                 "backend": to,
                 "dtype": dtype,
                 "beside": [{"file": name, "bytes": count} for name, count in places.items()],
             }
         )
     else:
-        for name, count in {path: len(artifact.data), **places}.items():
+        for name, count in {path: len(artifact.emission.content), **places}.items():
             say(f"{visible(name)}: {size(count)}")
     return 0
 
@@ -278,11 +272,12 @@ def _written(artifact: Artifact, out: str, file: str, weights: str | None) -> st
     for name, data in artifact.emission.beside.items():
         beside = Path(writable(str(target.parent / name), file, weights))
         # `net.safetensors` is what trained weights would be called too.
-        if name.endswith(".safetensors") and beside.exists() and beside.read_bytes() != data:
+        if name.endswith(".safetensors") and beside.exists() and beside.read_bytes() != bytes(data):
             raise Refusal(
                 f"{visible(str(beside))} holds something else; move it, or take another -o"
             )
-    return artifact.write(out)
+    with named(out):
+        return artifact.write(out)
 
 
 def _weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | None:
@@ -292,9 +287,9 @@ def _weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | None:
     """
     if given["seed"] is None:
         return given["weights"]
-    from archdsl.weights.initial import initialize
+    from archdsl.weights.initial import drawn
 
-    return initialize(arch.graph(), given["seed"])
+    return drawn(arch.graph(), given["seed"])
 
 
 def _stages(written: str | None) -> list[str]:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from archdsl.cli.options import Overrides, Status, file_argument, overridable, read, writable
+from archdsl.cli.options import (
+    Overrides,
+    Status,
+    deliver,
+    file_argument,
+    output_option,
+    overridable,
+    read,
+    writable,
+)
 from archdsl.cli.output import say, size, visible, write
 
 if TYPE_CHECKING:
@@ -26,15 +35,7 @@ DIALECTS = ("arch", "json", "mnasnet", "ofa", "timm")
     help="What FILE is written in. Default: seen from FILE.",
 )
 @click.option("--to", type=click.Choice(DIALECTS), required=True, help="What to write.")
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(),
-    metavar="OUT",
-    default="-",
-    help="Where to write. Default: standard output.",
-)
+@output_option("Where to write. Default: standard output.", default="-")
 def convert(file: str, overrides: Overrides, from_: str | None, to: str, out: str) -> Status:
     """Translate between notations.
 
@@ -54,21 +55,16 @@ def convert(file: str, overrides: Overrides, from_: str | None, to: str, out: st
     from archdsl.dialects import write as write_dialect
     from archdsl.lang.diagnostics import render
 
-    if out != "-":
-        writable(out, file)
+    writable(out, file)
     source, chosen = read(file, overrides)
     arch = parse(read_dialect(source, from_ or _dialect(source)), **chosen)
     written = write_dialect(arch, to)
     for warning in written.warnings:
         say(render(warning).rstrip("\n"))
     data = written.text.encode("utf-8")
-    if out == "-":
-        write(data)
-        return 0
-    from archdsl.files import write_whole
-
-    write_whole(out, data)
-    say(f"{visible(out)}: {size(len(data))}")
+    deliver(out, data)
+    if out != "-":
+        say(f"{visible(out)}: {size(len(data))}")
     return 0
 
 

@@ -1,22 +1,25 @@
-"""What the commands share: FILE, the options that change it, `--json`; and reading a FILE."""
+"""What the commands share: FILE, the options that change it, `-o`, `--json`; reading, writing."""
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 from click.shell_completion import CompletionItem
 
-from archdsl.cli.output import Refusal
+from archdsl.cli.output import Refusal, write
 from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_SCALE, MAX_SIDE, MAX_TEXT
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
+    from archdsl.files import Content
     from archdsl.lang.source import SourceText
     from archdsl.roofline.model import Device
 
@@ -199,6 +202,13 @@ def optional_files_argument(command: Command) -> Command:
     )
 
 
+def output_option(help: str, **more: Any) -> Callable[[Command], Command]:
+    """Give a command `-o OUT`, as the argument `out`."""
+    return click.option(
+        "-o", "--output", "out", type=click.Path(), metavar="OUT", help=help, **more
+    )
+
+
 # ------------------------------------------------------------------------------------- reading
 
 
@@ -245,19 +255,28 @@ def load(file: str, overrides: Overrides) -> Arch:
     return parse(source, **chosen)
 
 
-def writable(out: str, file: str, *others: str | None) -> str:
-    """The path to write to, checked before any work is done.
+# ------------------------------------------------------------------------------------- writing
 
-    `others` are files that are read too, None for none.
+
+def writable(out: str, file: str, *others: str | None, json: bool = False) -> str:
+    """The path to write to, checked before any work is done; `-` is standard output.
+
+    `others` are files that are read too, None for none. `json` is whether the result is asked for.
 
     Raises:
         Refusal: it is a folder, lies in no folder, or is the FILE itself or another that is read.
+        UsageError: both the file and JSON would go to standard output.
     """
+    if out == "-":
+        if json:
+            raise click.UsageError("with -o - the file itself is the output: leave out --json")
+        return out
     path = Path(out)
     if path.is_dir():
         raise Refusal(f"-o {out}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise Refusal(f"-o {out}: there is no folder {path.parent}")
+    folder = out if out.endswith(os.sep) else path.parent
+    if not Path(folder).is_dir():
+        raise Refusal(f"-o {out}: there is no folder {folder}")
     if file != "-" and _same(path, file):
         raise Refusal(f"-o {out}: would replace the architecture itself")
     for other in others:
@@ -268,3 +287,33 @@ def writable(out: str, file: str, *others: str | None) -> str:
 
 def _same(path: Path, other: str) -> bool:
     return path.exists() and Path(other).exists() and path.samefile(other)
+
+
+def deliver(out: str, data: bytes | Content) -> None:
+    """Write a file whole or not at all; `-` is standard output.
+
+    Raises:
+        Refusal: standard output is a terminal, and what is written is no text.
+        OSError: the folder, the disk or standard output refuses; it names what was written to.
+    """
+    if out != "-":
+        from archdsl.files import write_whole
+
+        with named(out):
+            write_whole(out, data)
+        return
+    whole = bytes(data)
+    if sys.stdout is not None and sys.stdout.isatty() and b"\0" in whole:
+        raise Refusal("-o -: a terminal cannot show these bytes; name a file, or redirect them")
+    write(whole)
+
+
+@contextmanager
+def named(out: str) -> Iterator[None]:
+    """Let what the system refuses say for which file, where it does not by itself."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.filename is None:
+            failure.filename = out
+        raise

@@ -13,11 +13,13 @@ import click
 from archdsl.cli.options import (
     Overrides,
     Status,
+    deliver,
     device_option,
     devices,
     file_argument,
     load,
     one_device,
+    output_option,
     overridable,
     within,
     writable,
@@ -32,33 +34,32 @@ _MOST = 6
 """Panels of one picture."""
 
 
-def checked_suffix(output: str | None, known: tuple[str, ...]) -> str:
+def checked_suffix(out: str | None, known: tuple[str, ...]) -> str:
     """The ending of the file to write, before any work is done; empty without a file.
 
     Raises:
         Refusal: it is none of the known ones, or the file cannot be written.
     """
-    if output is None:
+    if out is None:
         return ""
-    suffix = Path(output).suffix.lower()
+    suffix = Path(out).suffix.lower()
     if suffix not in known:
-        raise Refusal(f"-o {output}: must end with {', '.join(known[:-1])} or {known[-1]}")
-    writable(output, "-")
+        raise Refusal(f"-o {out}: must end with {', '.join(known[:-1])} or {known[-1]}")
+    writable(out, "-")
     return suffix
 
 
 @contextmanager
-def picture(output: str, suffix: str, title: str) -> Iterator[Callable[[Any], None]]:
+def picture(out: str, suffix: str, title: str) -> Iterator[Callable[[Any], None]]:
     """Within it a figure is drawn; what it yields writes the figure.
 
     Raises:
         Refusal: matplotlib is not installed.
     """
-    from archdsl.files import write_whole
     from archdsl.roofline import figures
 
     def draw(figure: Any) -> None:
-        write_whole(output, figures.render(figure, suffix, title))
+        deliver(out, figures.render(figure, suffix, title))
 
     try:
         with figures.style():
@@ -66,12 +67,6 @@ def picture(output: str, suffix: str, title: str) -> Iterator[Callable[[Any], No
     except ImportError as error:
         message = f'matplotlib cannot be imported ({error}); pip install "archdsl[plot]"'
         raise Refusal(message) from None
-
-
-def _output(command: Callable[..., Status]) -> Callable[..., Status]:
-    return click.option(
-        "-o", "--output", metavar="FILE", required=True, help="A .svg, .png or .html."
-    )(command)
 
 
 @click.group()
@@ -89,8 +84,8 @@ def plot() -> None:
 @file_argument
 @overridable
 @partial(device_option, required=True, many=False)
-@_output
-def roofline(file: str, overrides: Overrides, device: str, output: str) -> Status:
+@output_option("A .svg, .png or .html.", required=True)
+def roofline(file: str, overrides: Overrides, device: str, out: str) -> Status:
     """Draw the layers on a device's roof, and the time that each takes.
 
     \b
@@ -100,14 +95,14 @@ def roofline(file: str, overrides: Overrides, device: str, output: str) -> Statu
     from archdsl.roofline.breakdown import breakdown
     from archdsl.roofline.figures import SUFFIXES
 
-    suffix = checked_suffix(output, SUFFIXES)
+    suffix = checked_suffix(out, SUFFIXES)
     target = one_device(device)
     arch = load(file, overrides)
-    with picture(output, suffix, f"{arch.name} on {target.name}") as draw:
+    with picture(out, suffix, f"{arch.name} on {target.name}") as draw:
         from archdsl.roofline.plots import roofline_figure
 
         draw(roofline_figure(arch.name, breakdown(arch.cost(devices=[target]), target)))
-    say(f"wrote {output}")
+    say(f"wrote {out}")
     return 0
 
 
@@ -134,7 +129,7 @@ def _ridges(ctx: click.Context, param: click.Parameter, values: tuple[float, ...
     help="With --ridge, what a byte holds: int8.",
 )
 @click.option("--ops", is_flag=True, help="A bar for each operator instead of each block.")
-@_output
+@output_option("A .svg, .png or .html.", required=True)
 def layers(
     file: str,
     overrides: Overrides,
@@ -142,7 +137,7 @@ def layers(
     ridge: tuple[float, ...],
     dtype: str | None,
     ops: bool,
-    output: str,
+    out: str,
 ) -> Status:
     """Draw the time of each block, and what binds it; a panel for each device.
 
@@ -155,7 +150,7 @@ def layers(
     from archdsl.roofline.figures import SUFFIXES
     from archdsl.roofline.model import Device
 
-    suffix = checked_suffix(output, SUFFIXES)
+    suffix = checked_suffix(out, SUFFIXES)
     targets = [*devices(device), *map(Device.of_ridge, ridge)]
     if not 1 <= len(targets) <= _MOST:
         raise click.UsageError(f"name from 1 to {_MOST} devices or ridge points")
@@ -165,9 +160,9 @@ def layers(
         own = target.dtype or dtype or ("int8" if target.relative else "float32")
         return breakdown(arch.cost(dtype=cast("Dtype", own)), target)
 
-    with picture(output, suffix, f"{arch.name}: where the time goes") as draw:
+    with picture(out, suffix, f"{arch.name}: where the time goes") as draw:
         from archdsl.roofline.plots import layers_figure
 
         draw(layers_figure(arch.name, [taken_apart(target) for target in targets], ops=ops))
-    say(f"wrote {output}")
+    say(f"wrote {out}")
     return 0

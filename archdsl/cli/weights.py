@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +13,10 @@ from archdsl.cli.options import (
     Overrides,
     Status,
     as_json,
+    deliver,
     file_argument,
     load,
+    output_option,
     overridable,
     within,
     writable,
@@ -40,14 +43,7 @@ def weights() -> None:
     """
 
 
-_out = click.option(
-    "-o",
-    "--output",
-    "out",
-    type=click.Path(),
-    metavar="OUT",
-    help="Where to write. Default: NAME.safetensors, here.",
-)
+_out = output_option("Where to write; - for standard output. Default: NAME.safetensors, here.")
 
 
 @weights.command("init")
@@ -79,10 +75,10 @@ def init(
     from archdsl.weights import lively as enlivened
 
     if out is not None:
-        writable(out, file)
+        writable(out, file, json=json)
     arch = load(file, overrides)
-    drawn = enlivened.lively(arch, seed) if lively else initial.initialize(arch.graph(), seed)
-    return _written(arch, drawn, (), writable(out or f"{arch.name}.safetensors", file), json)
+    values = enlivened.lively(arch, seed) if lively else initial.drawn(arch.graph(), seed)
+    return _written(arch, values, (), writable(out or f"{arch.name}.safetensors", file), json)
 
 
 @weights.command("import")
@@ -109,7 +105,7 @@ def import_(
     from archdsl.weights.importing import imported
 
     if out is not None:
-        writable(out, file, checkpoint)
+        writable(out, file, checkpoint, json=json)
     arch = load(file, overrides)
     target = writable(out or f"{arch.name}.safetensors", file, checkpoint)
     try:
@@ -120,14 +116,13 @@ def import_(
 
 
 def _written(
-    arch: Arch, weights: dict[str, Array], notes: tuple[str, ...], out: str, json: bool
+    arch: Arch, weights: Mapping[str, Array], notes: tuple[str, ...], out: str, json: bool
 ) -> Status:
-    from archdsl.files import write_whole
     from archdsl.weights.store import digest
-    from archdsl.weights.tensors import to_safetensors
+    from archdsl.weights.tensors import safetensors
 
-    data = to_safetensors(weights)
-    write_whole(out, data)
+    data = safetensors(weights)
+    deliver(out, data)
     if json:
         record = {"file": out, "architecture": arch.name, "tensors": len(weights)}
         record |= {"bytes": len(data), "weights_sha256": digest(weights), "notes": list(notes)}
@@ -135,7 +130,8 @@ def _written(
         return 0
     for note in notes:
         say(f"note: {visible(note)}")
-    say(f"{visible(out)}: {len(weights):,} tensors for {visible(arch.name)}, {size(len(data))}")
+    place = "standard output" if out == "-" else visible(out)
+    say(f"{place}: {len(weights):,} tensors for {visible(arch.name)}, {size(len(data))}")
     return 0
 
 
