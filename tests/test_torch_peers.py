@@ -10,6 +10,7 @@ by the rows of the catalogue, written a second time in timm's notation.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -459,6 +460,36 @@ def test_a_wrong_line_is_seen(written: str, wrong: str) -> None:
     """The comparison is tight enough: one wrong attribute shows."""
     wrongly = changed("mnv2", ((written, wrong),))
     assert compared(wrongly, OFFICIAL["mnv2"].build) > 10 * TOLERANCE
+
+
+# timm's networks that the language cannot say: the tensors of the plain ones, pooled in between.
+ANTI_ALIASED = {
+    "mobilenetv4_conv_aa_medium": "mobilenetv4_conv_medium",
+    "mobilenetv4_conv_blur_medium": "mobilenetv4_conv_medium",
+    "mobilenetv4_conv_aa_large": "mobilenetv4_conv_large",
+}
+
+
+def test_every_mobilenet_and_mnasnet_of_timm_is_compared(timm: ModuleType) -> None:
+    names = [
+        name
+        for module in ("efficientnet", "mobilenetv3")
+        for name in timm.list_models(module=module)
+        if re.match(r"(tf_)?(mobilenet|(se)?mnasnet|efficientnet_(b[0-7]|lite[0-4])$)", name)
+    ]
+    assert {*names} == {*(peer.name for peer in TIMM_PEERS), *ANTI_ALIASED}
+
+
+@pytest.mark.parametrize("name", ANTI_ALIASED)
+def test_an_anti_aliased_network_has_the_tensors_of_the_plain_one(
+    name: str, timm: ModuleType
+) -> None:
+    with torch.device("meta"):
+        found, plain = (
+            timm.create_model(which).state_dict() for which in (name, ANTI_ALIASED[name])
+        )
+    shapes = [{key: tensor.shape for key, tensor in state.items()} for state in (found, plain)]
+    assert shapes[0] == shapes[1]
 
 
 # -------------------------------------------------------------------------------------- counting
