@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +389,9 @@ def test_every_value_is_found_in_its_place(value: Any, indent: int | None) -> No
                 walk((*path, key), inner)
 
     walk((), value)
+
+
+def test_the_example_of_the_documents_is_read() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert times(of(example)) == {"mnv2": 8933.0, "mine": 412.5}
