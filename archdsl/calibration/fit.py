@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from archdsl.calibration.measurement import Measurement, Results
 from archdsl.ir.ops import Function
-from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.passes.cost import DTYPES, OP_CLASSES, Dtype, Work
 from archdsl.roofline.model import Device
 from archdsl.roofline.profile import CalibrationTable, Profile
@@ -51,6 +50,11 @@ _OUTLIER = 2.0
 _RATE = 2.0
 _SHARE = math.log(2)
 """Standard deviations of the priors, in natural logarithms: of rates, and of what is relative."""
+_LEAST_US, _MOST_US = 1e-3, 1e9
+"""Times of a run that can be: a nanosecond, and some minutes."""
+_LEAST, _MOST = 1e-9, 1e9
+"""What the numbers of a profile lie between; a fit to times of no device may lead beyond."""
+
 _PER_US = 1e3
 """10^9 a second, in µs."""
 _NS_A_US = 1e3
@@ -196,6 +200,10 @@ def fit(
         message = f"{count} of {results.source or 'the results'} cannot fix a peak and a bandwidth"
         help_ = f"measure at least {LEAST} networks; thirty that differ are a good number"
         raise ArchError([Diagnostic("E0906", message, None, help_)])
+    odd = next((m for m in known if not _LEAST_US <= m.us <= _MOST_US), None)
+    if odd is not None:
+        message = f"{quoted(odd.name)} cannot have taken {odd.us:g} µs"
+        raise ArchError([Diagnostic("E0906", message, None, "are the times in µs?")])
     found = _fit(known, results.dtype, numbers)
     foretold: list[float | None] = [None] * len(known)
     if held_out and len(known) > LEAST:
@@ -210,12 +218,7 @@ def fit(
         Prediction(m.name, m.us, float(us), other)
         for m, us, other in zip(known, fitted, foretold, strict=True)
     )
-    try:
-        profile = _profile(results, name, unit, values, predictions, found)
-    except ValidationError as error:
-        what = ".".join(str(part) for part in error.errors()[0]["loc"])
-        message = f"no device has such times: the fit leads to a `{what}` beyond all limits"
-        raise ArchError([Diagnostic("E0906", message, None, "are the times in µs?")]) from None
+    profile = _profile(results, name, unit, values, predictions, found)
     return Fit(profile, device or results.machine or name, predictions)
 
 
@@ -311,7 +314,7 @@ class _Found:
     def rounded(self) -> dict[str, float]:
         """The numbers for a profile; what rests on its bound lies there to the last bit."""
         return {
-            n.key: float(f"{n.value(x):.6g}") if n.log or x > 1e-6 else 0.0
+            n.key: float(f"{min(max(n.value(x), _LEAST), _MOST):.6g}") if n.log or x > 1e-6 else 0.0
             for n, x in zip(self.numbers, self.x, strict=True)
         }
 
