@@ -40,6 +40,8 @@ _LINEAR = (
     *("name", "in_features", "out_features", "bias", "use_bn", "act_func"),
     *("dropout_rate", "ops_order"),
 )
+# What their constructors take null for; elsewhere it is a fault.
+_MAY_BE_NULL = ("act_func", "expand_ratio", "mid_channels", "groups")
 _SQUEEZE = {"base": "expanded", "round": 8, "act": "relu", "gate": "hsigmoid"}
 _SE_RATIO = 0.25
 
@@ -47,7 +49,7 @@ _SE_RATIO = 0.25
 def read_ofa(source: SourceText | str) -> SourceText:
     """The `.arch` text of a `net.config`.
 
-    The image is 224x224x3, which the file does not say; another one is asked for with `--input`.
+    The file does not say the image's size, which is 224x224; another is asked for with `--input`.
 
     Raises:
         ArchError: E0601 where the text is no JSON, E0604 for faulty keys and values, E0203 for
@@ -68,6 +70,8 @@ class _Config:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self.channels = 3
+        self.doubtful = False
+        """Whether a fault was told in the layer before, so that `channels` is a guess."""
         self.squeezes = False
         self.classes = 1000
 
@@ -81,10 +85,14 @@ class _Config:
         eps, momentum = self.norm(config.get("bn"), 1e-3 if family == "ProxylessNASNets" else 1e-5)
         # The layers' own activations are written wherever they differ from the first.
         first = config.get("first_conv", value)
-        self.act = self.first_act(first)
+        act = _member(first, "act_func")
+        self.act = ACTIVATIONS.get(act, "relu") if isinstance(act, str) else "relu"
+        channels = _member(first, "in_channels")
+        if type(channels) is int and 1 <= channels <= MAX_CHANNELS:
+            self.channels = channels
         self.attributes = Attributes.model_validate(
             {
-                "input": (224, 224, 3),
+                "input": (224, 224, self.channels),
                 "act": self.act,
                 "norm": {"eps": eps, "momentum": momentum},
                 "pad": "symmetric",
@@ -164,12 +172,24 @@ class _Config:
         self, value: Value, names: tuple[str, ...], keys: tuple[str, ...], required: tuple[str, ...]
     ) -> dict[str, Value]:
         """The members of a layer that has one of these names; those that are null left out."""
-        found = self.reading.members(value, keys, f"a {names[0]}", ("name", *required))
+        reading = self.reading
+        found = reading.members(value, keys, f"a {names[0]}", ("name", *required))
         name = found["name"].data if "name" in found else None
         if isinstance(name, str) and name not in names:
             what = f"a layer {quoted(name)} where `{names[0]}` is wanted"
-            self.reading.refuse(what, found["name"].text)
+            reading.refuse(what, found["name"].text)
             return {}
+        if "name" in found and not isinstance(name, str):
+            reading.error("E0604", "`name` must be a string", found["name"].span)
+        for key, member in found.items():
+            if member.data is None and key not in (*_MAY_BE_NULL, "name"):
+                reading.error("E0604", f"`{key}` must not be null", member.span)
+        if "expand_ratio" in found and all(
+            name not in found or found[name].data is None
+            for name in ("expand_ratio", "mid_channels")
+        ):
+            message = "without `expand_ratio` the layer needs `mid_channels`"
+            reading.error("E0604", message, found["expand_ratio"].span)
         return {
             n: member for n, member in found.items() if member.data is not None or n == "act_func"
         }
@@ -183,23 +203,19 @@ class _Config:
 
     def meets(self, layer: dict[str, Value], name: str) -> None:
         """Prove the width that a layer says comes in."""
-        if name in layer and layer[name].data != self.channels:
-            message = (
-                f"`{name}` is {layer[name].span.text}, but the layer before gives {self.channels}"
-            )
-            self.reading.error("E0203", message, layer[name].span)
+        if name in layer:
+            given = self.reading.whole(layer[name], name, 1, MAX_CHANNELS)
+            if given not in (None, self.channels) and not self.doubtful:
+                message = f"`{name}` is {given}, but the layer before gives {self.channels}"
+                self.reading.error("E0203", message, layer[name].span, f"write {self.channels}")
+            # One fault is told once: what follows is held against what is written.
+            self.channels = given or self.channels
+        self.doubtful = False
 
     def whole(self, layer: dict[str, Value], name: str, default: int, high: int) -> int:
         if name not in layer:
             return default
         return self.reading.whole(layer[name], name, 1, high) or default
-
-    def first_act(self, value: Value) -> str:
-        if isinstance(value.data, Members):
-            for key, member in value.data.pairs:
-                if key.data == "act_func" and isinstance(member.data, str):
-                    return ACTIVATIONS.get(member.data, "relu")
-        return "relu"
 
     def act_of(self, layer: dict[str, Value], default: str) -> str | None:
         """Our name of a layer's activation where it is not the file's."""
@@ -218,6 +234,7 @@ class _Config:
             return None  # a key that is missing, which has been said
         layer = self.layer(value, ("ConvLayer",), _CONV, ("in_channels", "out_channels"))
         if not layer:
+            self.doubtful = True
             return None
         self.plain(layer, dilation=1, groups=1, has_shuffle=False, use_se=False)
         self.plain(layer, dropout_rate=0, ops_order="weight_bn_act")
@@ -232,7 +249,9 @@ class _Config:
 
     def fields(self, layer: dict[str, Value]) -> dict[str, Placed]:
         """What all convolutions have: kernel, stride, output width."""
+        faults = len(self.reading.diagnostics)
         out = self.whole(layer, "out_channels", self.channels, MAX_CHANNELS)
+        self.doubtful = len(self.reading.diagnostics) > faults
         spans = {name: member.span for name, member in layer.items()}
         at = next(iter(spans.values()))
         stride = self.whole(layer, "stride", 1, 9)
@@ -258,17 +277,19 @@ class _Config:
         reading.repeats(1, value.span)
         if convs[0].data is None or _named(convs[0]) == "ZeroLayer":
             return None  # what comes in goes out: a block that the search left out
-        before = self.channels
         layer = self.layer(convs[0], CONVS, _MOBILE, ("in_channels", "out_channels"))
         if not layer:
+            self.doubtful = True
             return None
         self.plain(layer, groups=None)
         self.meets(layer, "in_channels")
+        before = self.channels
         fields = self.fields(layer)
         fields["act"] = (self.act_of(layer, "relu6"), convs[0].span)
         self.expand(layer, before, fields)
         shortcut = self.shortcut(found.get("shortcut"), before)
-        if shortcut and (self.channels != before or "stride" in fields):
+        changes = self.channels != before and not self.doubtful
+        if shortcut and (changes or "stride" in fields):
             what = "a shortcut around a block that changes the shape"
             reading.error("E0604", what, found["shortcut"].span)
         if not shortcut and self.channels == before and "stride" not in fields:
@@ -358,10 +379,13 @@ def _sole(value: Value) -> object:
     return several[0].data if len(several) == 1 else None
 
 
+def _member(value: Value, name: str) -> object:
+    """What an object holds under a key."""
+    pairs = value.data.pairs if isinstance(value.data, Members) else ()
+    return next((member.data for key, member in pairs if key.data == name), None)
+
+
 def _named(value: Value) -> str | None:
     """The name of a layer."""
-    if isinstance(value.data, Members):
-        for key, member in value.data.pairs:
-            if key.data == "name":
-                return str(member.data)
-    return None
+    name = _member(value, "name")
+    return None if name is None else str(name)

@@ -17,8 +17,8 @@ _NAMES = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
 def write_ofa(spec: ArchSpec, origins: Origins | None = None) -> Written:
     """A specification as a `net.config`: a `MobileNetV3` or, by its head, a `ProxylessNASNets`.
 
-    Multipliers are worked out: each repeat is a block with the widths it has. The image has no
-    place in the file.
+    Multipliers are worked out: each repeat is a block with the widths it has. The image's size has
+    no place in the file.
 
     Raises:
         ArchError: E0606, each thing that the configuration cannot carry.
@@ -44,10 +44,10 @@ class _Writer:
         if squeezes and (squeeze.act, squeeze.gate) != ("relu", "hsigmoid"):
             what = "these networks squeeze with relu and hsigmoid"
             writing.refuse_statement(what, "se")
-        if attributes.input != (224, 224, 3):
-            shown = "x".join(map(str, attributes.input))
-            at = writing.statement("input")
-            writing.leave_out(f"a net.config does not say the image, {shown}", at)
+        height, width, _ = attributes.input
+        if (height, width) != (224, 224):
+            what = f"a net.config does not say the image's size, {height}x{width}"
+            writing.leave_out(what, writing.statement("input"))
         writing.leave_out_droppath()
         if not stem:
             writing.refuse_statement("these networks begin with a convolution", "arch")
