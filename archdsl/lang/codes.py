@@ -7,7 +7,7 @@ are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at faul
 that knows nothing but convolutions, E0702 by compiling to PyTorch, E0906 by fitting a device, W0901
 by asking for the time of `mnv1`. Those of E08 are compiled with a
 file: `w.safetensors` holds the initial weights of the mended text (for E0802 cut by a byte, for
-E0803 with a NaN, for E0805 under the names of a checkpoint, to be imported), and `x.npz` eight
+E0803 with a NaN, for E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight
 images of the mended text's size.
 """
 
@@ -799,9 +799,9 @@ stage c5 { k3_s22_o24 }
     Code(
         "E0603",
         "neither a Python literal nor JSON",
-        "timm's `arch_def` stands in Python code, so that it is read as Python's literals are "
-        "written, or as JSON: lists, strings, numbers. Nothing is evaluated, and a name or a call "
-        "is no value. The example is read with `--from timm`.",
+        "timm's `arch_def` and MnasNet's list stand in Python code, so that they are read as "
+        "Python's literals are written, or as JSON: lists, strings, numbers. Nothing is evaluated, "
+        "and a name or a call is no value. The example is read with `--from timm`.",
         """\
 [["ds_r1_k3_s1_e1_c16"], [f"ir_r2_k3_s2_e6_c24"]]
 """,
@@ -1322,6 +1322,30 @@ input 224x224x3
 stem { conv_k3_s22_o32 }
 stage { k3_o16 }
 head { conv_k1_o1280! pool fc }
+""",
+    ),
+    Code(
+        "W0801",
+        "a checkpoint of a network with other settings",
+        "Padding and the norms' `eps` are in no checkpoint: a network that has others takes the "
+        "same weights and computes something else. By the names of its layers this checkpoint is "
+        "of a library that has no such network with the text's settings. In the example it is one "
+        "of torchvision's MobileNetV2.",
+        """\
+arch net
+input 32x32x3
+norm batch eps=1e-3
+pad same
+stem { conv_k3_s22_o8 }
+stage c1 { k3_s22_e2_o8 }
+""",
+        """\
+arch net
+input 32x32x3
+norm batch eps=1e-5
+pad symmetric
+stem { conv_k3_s22_o8 }
+stage c1 { k3_s22_e2_o8 }
 """,
     ),
     Code(

@@ -17,6 +17,7 @@ from archdsl.lang.spec import ArchSpec, Norm, Rounding, SqueezeExcite
 from archdsl.lang.values import sentence
 from archdsl.limits import MAX_ERRORS, MAX_TEXT
 
+_LIST = "a list of block strings is of another library: `--from mnasnet` or `--from timm`"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -36,7 +37,12 @@ def read_json(source: SourceText) -> SourceText:
         message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
         raise ArchError([Diagnostic("E0110", message, source.span(0, 1))])
     try:
-        spec = ArchSpec.model_validate(_loads(source))
+        data = _loads(source)
+        notation = _foreign(data)
+        if notation:
+            message = "this is no architecture of this language"
+            raise ArchError([Diagnostic("E0602", message, source.span(0, 1), notation)])
+        spec = ArchSpec.model_validate(data)
     except ValidationError as errors:
         places = _Places(source)
         listed = errors.errors(include_url=False, include_input=False)[:MAX_ERRORS]
@@ -66,10 +72,21 @@ def _loads(source: SourceText) -> Any:
     except json.JSONDecodeError as error:
         at = min(error.pos, max(len(source.text) - 1, 0))
         message = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
-        raise ArchError([Diagnostic("E0601", message, source.span(at, at + 1))]) from None
+        hint = _LIST if source.text.lstrip()[:1] == "[" else None
+        raise ArchError([Diagnostic("E0601", message, source.span(at, at + 1), hint)]) from None
     except ValueError as error:
         message = f"this is not JSON that can be read: {str(error)[:120]}"
         raise ArchError([Diagnostic("E0601", message, source.span(0, 1))]) from None
+
+
+def _foreign(data: Any) -> str | None:
+    """What to do with JSON that has another library's form."""
+    if isinstance(data, list):
+        return _LIST
+    keys = data if isinstance(data, dict) else ()
+    known = {"arch_def": "timm", "blocks_args": "mnasnet", "first_conv": "ofa"}
+    found = next((known[key] for key in known if key in keys), None)
+    return f"in another library's notation: `--from {found}`" if found else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,7 +2,8 @@
 
 Configurations of other libraries stand in JSON files or in Python code. Both are read by one small
 grammar: objects, arrays, strings, numbers, `true` and `null`; in Python also tuples, comments,
-single quotes, trailing commas, and the words `True`, `False`, `None`.
+single quotes, trailing commas, the words `True`, `False`, `None`, and a name before the value, as
+in `arch_def = [...]`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Members:
 
 
 _TOKEN = re.compile(
-    r"(?P<space>[ \t\r\n]+)|(?P<comment>#[^\n]*)|(?P<sign>[\[\](){},:])"
+    r"(?P<space>[ \t\r\n]+)|(?P<comment>#[^\n]*)|(?P<sign>[\[\](){},:=])"
     r"|(?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![A-Za-z_0-9.]))"
     r"|(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')"
     r"|(?P<word>[A-Za-z_][A-Za-z_0-9]*(?![\"']))"
@@ -114,13 +115,18 @@ class _Reader:
         return token
 
     def whole(self) -> Value:
-        value = self.value()
+        first = self.step()
+        if self.python and first.kind == "word" and self.token.text == "=":
+            self.step()
+            first = self.step()
+        value = self.value(first)
         if self.token.kind != "end":
             raise self.fail("something follows its end", self.token)
         return value
 
-    def value(self) -> Value:
-        token = self.step()
+    def value(self, token: _Token | None = None) -> Value:
+        """The value that begins with the token, by default the next one."""
+        token = token or self.step()
         if token.kind == "end":
             raise self.fail("a value is missing", token)
         span = self.source.span(token.start, token.start + len(token.text))

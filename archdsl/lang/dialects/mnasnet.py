@@ -8,6 +8,7 @@ other parameters of the network, which have the names of `GlobalParams`.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from archdsl.lang.diagnostics import quoted
@@ -40,6 +41,8 @@ _PARAMS = (
     "data_format",
     "use_keras",
 )
+# How a list or an object begins, behind comments and the name it is given; else it is lines.
+_LITERAL = re.compile(r"(?:\s|#[^\n]*(?:\n|$))*(?:[A-Za-z_]\w*[ \t]*=\s*)?[\[{(]")
 _FORMATS = ("channels_first", "channels_last")
 _HEAD = 1280
 _SQUEEZE = {"base": "input", "round": 1, "act": "relu", "gate": "sigmoid"}
@@ -48,11 +51,11 @@ _SQUEEZE = {"base": "input", "round": 1, "act": "relu", "gate": "sigmoid"}
 def read_mnasnet(source: SourceText | str) -> SourceText:
     """The `.arch` text of a list of MnasNet's block strings.
 
-    The list is JSON, or one string a line; or it is `blocks_args` of a JSON object that holds the
-    network's other parameters. Without them they are MnasNet-A1's.
+    The list is JSON or Python literals, or one string a line; or it is `blocks_args` of an object
+    that holds the network's other parameters. Without them they are MnasNet-A1's.
 
     Raises:
-        ArchError: E0601 where the text is no JSON, E0604 for faulty parameters, E02xx for faulty
+        ArchError: E0603 where the text is no literal, E0604 for faulty parameters, E02xx for faulty
             block strings, E0203 where `i` is not what comes in.
 
     >>> text = read_mnasnet("r1_k3_s11_e1_i32_o16_noskip").text
@@ -129,20 +132,20 @@ class _Reader:
     def parts(self) -> tuple[tuple[Value, ...], dict[str, Value]]:
         """The block strings and the parameters."""
         source = self.reading.source
-        if source.text.lstrip()[:1] not in ("[", "{"):
+        if not _LITERAL.match(source.text):
             if len(source.text) > MAX_TEXT:
                 message = f"the text has more than {MAX_TEXT:,} characters"
                 self.reading.error("E0110", message, source.span(0, 1))
                 self.reading.stop()
             lines, at = [], 0
             for line in source.text.split("\n"):
-                word = line.strip().strip(",").strip("\"'")
-                if word and not word.startswith("#"):
+                word = line.partition("#")[0].strip().strip(",").strip("\"'")
+                if word:
                     start = at + line.index(word)
                     lines.append(_Line(source.span(start, start + len(word)), word))
                 at += len(line) + 1
             return tuple(lines), {}
-        value = read_literal(source)
+        value = read_literal(source, python=True)
         if not isinstance(value.data, Members):
             return self.reading.items(value, "MnasNet's blocks"), {}
         params = self.reading.members(value, _PARAMS, "a MnasNet", ("blocks_args",))

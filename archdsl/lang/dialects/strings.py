@@ -88,7 +88,8 @@ def fields_of(
         match = _FIELD.fullmatch(word)
         key = match[1] if match else word
         seen = block.flags.get(word) or (block.fields[key].span if key in block.fields else None)
-        hint = f"`{block.kind}` takes {', '.join([*keys, *flags])}" if block.kind else None
+        who = f"`{block.kind}`" if block.kind else "a block"
+        hint = f"{who} takes {', '.join([*keys, *flags])}"
         if seen is not None and (match or word in flags):
             message = f"{quoted(word)} stands a second time, after {quoted(seen.text)}"
             reading.error("E0204", message, span, "keep one of them")
@@ -106,7 +107,10 @@ def fields_of(
             message = f"a block of kind `{block.kind}` has no `{key}`"
             reading.error("E0205", message, span, hint)
         else:
+            lower = _FIELD.fullmatch(word.lower())
             guess = did_you_mean(word, flags)
+            if guess is None and word != word.lower() and lower and lower[1] in keys:
+                guess = word.lower()
             near = next((one for one in _SYNONYMS.get(key, ()) if one in keys), None)
             near = near or did_you_mean(key, keys)
             if guess is None and near and match:

@@ -124,11 +124,6 @@ class _Network:
             act = "block" if len(self.context.se_acts) > 1 else self.context.se_acts.pop()
             se = attributes.se.model_copy(update={"act": act})
         first = {"kernel": settings.stem_kernel_size, "stride": (2, 2), "out_channels": stem}
-        span = (
-            settings.given["stem_kernel_size"].span
-            if "stem_kernel_size" in settings.given
-            else None
-        )
         kernel = settings.given.get("stem_kernel_size")
         span = kernel.span if kernel else reading.source.span(0, 1)
         conv = reading.block("conv", {name: (item, span) for name, item in first.items()}, span)
