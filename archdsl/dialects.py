@@ -17,7 +17,7 @@ from archdsl.lang.dialects.ofa import read_ofa
 from archdsl.lang.dialects.ofa_write import write_ofa
 from archdsl.lang.dialects.timm import read_timm
 from archdsl.lang.dialects.timm_write import write_timm
-from archdsl.lang.dialects.walking import Written
+from archdsl.lang.dialects.walking import Written, lost_comments
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import ArchSpec
@@ -79,7 +79,8 @@ def write(arch: Arch, dialect: str) -> Written:
         return _WRITERS[dialect](spec, arch.origins)
     if dialect not in DIALECTS:
         raise ValueError(f"no such dialect: {dialect!r}; there are {', '.join(DIALECTS)}")
-    return Written(write_json(spec) if dialect == "json" else print_spec(spec))
+    text = write_json(spec) if dialect == "json" else print_spec(spec)
+    return Written(text, tuple(lost_comments(arch.origins)))
 
 
 def member(arch: Arch) -> ArchSpec:

@@ -84,6 +84,96 @@ def test_what_is_written_reads_back(name: str, dialect: str) -> None:
     assert once_more.to_text() == again.to_text()
 
 
+TRAINED_FOR_LONG = """\
+arch net
+input 96x80x{channels}
+norm batch eps=1e-5 momentum={momentum}
+pad {pad}
+droppath 0.9995
+stem {{ conv_k3_s22_o32 }}
+stage {{ r2_k3_s22_e6_o24 }}
+head {{
+  conv_k1_o1280!
+  pool
+  dropout_p0.9995
+  fc
+}}
+"""
+
+
+@pytest.mark.parametrize("momentum", ["1", "0.1", "0.003", "1e-10"])
+@pytest.mark.parametrize("channels", [1, 3, 12])
+@pytest.mark.parametrize("dialect", ["mnasnet", "ofa", "timm"])
+def test_extreme_settings_come_back(dialect: str, channels: int, momentum: str) -> None:
+    """Whatever the language allows is written so that it can be read, or said to be left out."""
+    pad = "symmetric" if dialect == "ofa" else "same"
+    text = TRAINED_FOR_LONG.format(channels=channels, momentum=momentum, pad=pad)
+    arch = archdsl.parse(text)
+    written = dialects.write(arch, dialect)
+    again = archdsl.parse(dialects.read(written.text, dialect), input=arch.input)
+    assert figures(again) == figures(arch)
+    assert again.attributes.norm == arch.attributes.norm
+    said = [warning.message for warning in written.warnings]
+    lost = dialect != "timm"
+    assert again.attributes.droppath == (0 if lost else 0.9995)
+    assert any("droppath" in message for message in said) == lost
+    assert any("96x80" in message for message in said) == (dialect == "ofa")
+
+
+def test_a_momentum_that_mnasnet_cannot_say() -> None:
+    text = TRAINED_FOR_LONG.format(channels=3, momentum="1e-13", pad="same")
+    with pytest.raises(ArchError, match="momentum"):
+        dialects.write(archdsl.parse(text), "mnasnet")
+
+
+@pytest.mark.parametrize("width", [0.1, 0.15, 0.25, 1.0])
+@pytest.mark.parametrize("mark", ["", "!"])
+def test_a_least_width_comes_back_from_timm(width: float, mark: str) -> None:
+    """MobileNetV1 has at least 8 channels everywhere; a width that is marked has fewer."""
+    text = archdsl.load("mnv1").to_text().replace("sep_k3_o64", f"sep_k3_o6{mark}")
+    arch = archdsl.parse(text, width=width)
+    assert figures(made(dialects.write(arch, "timm").text, "timm")) == figures(arch)
+
+
+def test_timm_cannot_build_attention_where_a_resolution_ends() -> None:
+    """timm asks the last block of a resolution for its features, which its attention has not."""
+    text = archdsl.load("mnv4_conv_m").to_text()
+    ending = "  uib_s3_e4_o160\n}"
+    assert text.count(ending) == 1
+    with pytest.raises(ArchError, match="attention that is the last before a stride"):
+        text_of_attention = text.replace(ending, ending[:-1] + "  mqa_h4_d64\n}")
+        dialects.write(archdsl.parse(text_of_attention), "timm")
+    inside = text.replace(ending, "  mqa_h4_d64\n" + ending)
+    dialects.write(archdsl.parse(inside), "timm")
+
+
+@pytest.mark.parametrize("dialect", dialects.DIALECTS)
+def test_comments_that_are_lost_are_told(dialect: str) -> None:
+    pad = "symmetric" if dialect == "ofa" else "same"
+    text = TRAINED_FOR_LONG.format(channels=3, momentum="0.1", pad=pad)
+    for comments, says in (("", None), ("# one\n", "a comment"), ("# one\n# two\n", "2 comments")):
+        warnings = dialects.write(archdsl.parse(text + comments), dialect).warnings
+        said = [warning.message for warning in warnings if "comment" in warning.message]
+        assert said == ([f"left out: {says}"] if says else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('["r1_k3_s11_e1_i32_o16"]', "--from mnasnet"),
+        ("[['ds_r1_k3_s1_e1_c16']]", "--from timm"),
+        ('{"arch_def": []}', "--from timm"),
+        ('{"blocks_args": []}', "--from mnasnet"),
+        ('{"name": "MobileNetV3", "first_conv": {}}', "--from ofa"),
+    ],
+)
+def test_json_of_another_library_is_named(text: str, wanted: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        made(text, "json")
+    (found,) = caught.value.diagnostics
+    assert wanted in (found.help or "")
+
+
 def test_most_published_networks_can_be_written() -> None:
     counts = dict.fromkeys(dialects.DIALECTS, 0)
     for name in MEMBERS:
@@ -102,7 +192,7 @@ def test_most_published_networks_can_be_written() -> None:
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-@pytest.mark.parametrize("form", ["object", "list", "lines"])
+@pytest.mark.parametrize("form", ["object", "list", "lines", "python", "python lines"])
 def test_official_mnasnets(name: str, form: str) -> None:
     strings = OFFICIAL[name]
     stem, dropout = (8, 0.0) if name == "mnasnet_small" else (32, 0.2)
@@ -110,6 +200,8 @@ def test_official_mnasnets(name: str, form: str) -> None:
         "object": json.dumps({"blocks_args": strings, "stem_size": stem, "dropout_rate": dropout}),
         "list": json.dumps(strings),
         "lines": "\n".join(["# official", *strings]),
+        "python": f"# official\n  blocks_args = [\n    {', '.join(map(repr, strings))},\n  ]\n",
+        "python lines": "".join(f"    {string!r},  # of {len(strings)}\r\n" for string in strings),
     }[form]
     arch = made(text, "mnasnet")
     published = archdsl.load(name)
@@ -241,6 +333,61 @@ def test_ofa_subnets_read_and_write(seed: int) -> None:
     found = [b["conv"] for b in data["blocks"]]
     keys = ("kernel_size", "in_channels", "out_channels", "stride")
     assert [tuple(c[key] for key in keys) for c in found] == wanted
+
+
+def test_once_for_alls_reference_network() -> None:
+    """Its config says expanded widths alone: `expand_ratio` is null."""
+    config = mobilenetv3()
+    for block in config["blocks"][1:]:
+        block["conv"]["expand_ratio"] = None
+    assert (
+        made(json.dumps(config), "ofa").to_text()
+        == made(json.dumps(mobilenetv3()), "ofa").to_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "change", "codes", "wanted"),
+    [
+        (("blocks", 3, "conv"), {"in_channels": 32}, ["E0203"], "the layer before gives 24"),
+        (("blocks", 3, "conv"), {"in_channels": None}, ["E0604"], "`in_channels` must not be null"),
+        (("blocks", 3, "conv"), {"in_channels": True}, ["E0604"], "must be a whole number"),
+        (("blocks", 3, "conv"), {"stride": None}, ["E0604"], "`stride` must not be null"),
+        (("blocks", 3, "conv"), {"out_channels": -1}, ["E0604"], "must be a whole number"),
+        (("blocks", 4, "conv"), {"out_channels": 10**30}, ["E0604"], "must be a whole number"),
+        (("blocks", 3, "conv"), {"name": None}, ["E0604"], "`name` must be a string"),
+        (
+            ("blocks", 3, "conv"),
+            {"expand_ratio": None, "mid_channels": None},
+            ["E0604"],
+            "the layer needs `mid_channels`",
+        ),
+        ((), {"first_conv": None}, ["E0604"], "a ConvLayer must be an object"),
+        (("classifier",), {"in_features": 1024}, ["E0203"], "the layer before gives 1280"),
+        (("classifier",), {"dropout_rate": 1}, ["E0604"], "less than 1"),
+    ],
+)
+def test_one_fault_of_a_net_config_is_told_once(
+    at: tuple[Any, ...], change: dict[str, Any], codes: list[str], wanted: str
+) -> None:
+    config = place = mobilenetv3()
+    for step in at:
+        place = place[step]
+    place |= change
+    with pytest.raises(ArchError, match=wanted) as caught:
+        made(json.dumps(config), "ofa")
+    assert [found.code for found in caught.value.diagnostics] == codes
+
+
+@pytest.mark.parametrize("decay", [0, 0.5, 0.997])
+def test_what_global_params_has_besides(decay: float) -> None:
+    parameters = {"blocks_args": OFFICIAL["mnasnet_a1"], "batch_norm_momentum": decay}
+    parameters |= {"data_format": "channels_last", "use_keras": True, "min_depth": None}
+    arch = made(json.dumps(parameters), "mnasnet")
+    assert arch.cost().params == archdsl.load("mnasnet_a1").cost().params
+    assert arch.attributes.norm.momentum == pytest.approx(1 - decay)
+    with pytest.raises(ArchError, match="`data_format` must be"):
+        made(json.dumps(parameters | {"data_format": "channels"}), "mnasnet")
 
 
 # -- groups --------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class _Writer:
         # Its class squeezes to a share of the input: each block's ratio is turned into one.
         self.from_input = efficientnet and attributes.se.base == "expanded"
         stages = [strings for group in groups for strings in self.stages(group)]
+        self.check_ends(blocks)
         if not stages and not writing.errors:
             writing.refuse_statement("timm's networks have stages, and this has none", "arch")
         height, width, channels = attributes.input
@@ -76,7 +77,8 @@ class _Writer:
             "num_classes": attributes.classes,
             "channel_multiplier": 1.0 if self.exact else attributes.width,
             "channel_divisor": self.divisor,
-            "channel_min": attributes.round.min,
+            # Widths that are written as they come are not rounded again, so no least is held.
+            "channel_min": None if self.exact else attributes.round.min,
             "round_limit": attributes.round.limit,
             **stem_keywords,
             "pad_type": {"same": "same", "symmetric": ""}[attributes.pad],
@@ -91,12 +93,20 @@ class _Writer:
             self.check_efficientnet(keywords)
         else:
             self.check_mobilenetv3(keywords, stem[:1])
-        if self.divisor == 1:
-            keywords |= {"channel_min": None}
         keywords = {name: value for name, value in keywords.items() if value is not None}
         return writing.finish(_layout(keywords, stages))
 
     # -- what the two classes have
+
+    def check_ends(self, blocks: list[Item]) -> None:
+        """timm cannot build attention where a resolution ends: it asks it for its features there
+        (`feature_info`), which in timm 1.0 fails.
+        """
+        for item, after in zip(blocks, [*blocks[1:], None], strict=True):
+            ends = after is None or after.stride != (1, 1)
+            if ends and item.block.kind in ("mqa", "mha"):
+                what = "timm cannot build attention that is the last before a stride or the head"
+                self.writing.refuse(what, item, None, "let another block follow it")
 
     def check_mobilenetv3(self, keywords: dict[str, Any], stem: list[Item]) -> None:
         """timm's MobileNetV3 takes no stem kernel, and dilates beyond 32."""

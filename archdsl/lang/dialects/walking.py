@@ -53,6 +53,15 @@ class Item:
         return act or attributes.act
 
 
+def lost_comments(origins: Origins | None) -> list[Diagnostic]:
+    """A warning where a text has comments: no specification holds them."""
+    comments = origins.document.comments if origins else ()
+    if not origins or not comments:
+        return []
+    says = "a comment" if len(comments) == 1 else f"{len(comments)} comments"
+    return [Diagnostic("W0601", f"left out: {says}", origins.span(comments[0]))]
+
+
 def expanded(block: Any, in_channels: int, attributes: Attributes) -> int | None:
     """The expanded width of a block, or None where it has no expansion."""
     if block.kind == "sep":
@@ -156,3 +165,4 @@ class Writing:
             self.leave_out(what, at)
         if any(stage.name for stage in spec.stages):
             self.leave_out(f"stages have no names in {self.notation}", None)
+        self.warnings += lost_comments(self.origins)
