@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from typing import Any
 
 import pytest
+from peer_networks import changed
 
 import archdsl
 from archdsl import ArchError, dialects
@@ -63,22 +65,34 @@ def test_an_unknown_dialect(call: Any) -> None:
         call(archdsl.load("mnv2"), "onnx") if call is dialects.write else call("", "onnx")
 
 
+# How the names begin of the published networks that a notation can say.
+WRITTEN = {
+    "arch": "",
+    "json": "",
+    "mnasnet": "mnasnet",
+    "ofa": "efficientnet_lite|mn_multi|mnasnet_[bd]|mnv[23]",
+    "timm": "(?!mn_edgetpu|mnasnet_d)",
+}
+
+
 @pytest.mark.parametrize("dialect", dialects.DIALECTS)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_what_is_written_reads_back(name: str, dialect: str) -> None:
     """Every published network: written and read it is the same, or refused with codes."""
     arch = archdsl.load(name)
-    try:
-        written = dialects.write(arch, dialect)
-    except ArchError as error:
-        assert {d.code for d in error.diagnostics} == {"E0606"}
-        assert all(d.span is not None for d in error.diagnostics)
+    if dialect == "ofa":  # which always pads as PyTorch does
+        arch = changed(name, (("pad same", "pad symmetric"),))
+    if not re.match(WRITTEN[dialect], name):
+        with pytest.raises(ArchError) as caught:
+            dialects.write(arch, dialect)
+        assert {d.code for d in caught.value.diagnostics} == {"E0606"}
+        assert all(d.span is not None for d in caught.value.diagnostics)
         return
+    written = dialects.write(arch, dialect)
     again = made(written.text, dialect)
-    ours = arch
     if dialect == "ofa":  # which does not say the image
-        ours = archdsl.load(name, input=(224, 224, arch.input[2]))
-    assert figures(again)[:3] == figures(ours)[:3]
+        arch = arch.resized(again.input)
+    assert figures(again) == figures(arch)
     assert {d.code for d in written.warnings} <= {"W0601"}
     once_more = made(dialects.write(again, dialect).text, dialect)
     assert once_more.to_text() == again.to_text()
