@@ -439,7 +439,7 @@ KERAS_PEERS = [
     _kerases("mnv2", "MobileNetV2", _KERAS_V2),
     *(
         _kerases(f"mnv2_{width:03.0f}", "MobileNetV2", _KERAS_V2, alpha=width / 100)
-        for width in (35, 50, 75, 130, 140)
+        for width in (35, 50, 75, 130, 140, 150, 200)
     ),
     *(
         peer
@@ -448,7 +448,17 @@ KERAS_PEERS = [
         for peer in (
             _kerases(f"mnv3_{size}", function, _KERAS_V3),
             # Its stem has 16 channels at every width.
-            _kerases(f"mnv3_{size}_075", function, _KERAS_V3, fixed_stem(16), alpha=0.75),
+            *(
+                _kerases(
+                    f"mnv3_{size}_{width:03.0f}",
+                    function,
+                    _KERAS_V3,
+                    fixed_stem(16),
+                    *((_SMALL_LAST,) if (size, width) == ("small", 35) else ()),
+                    alpha=width / 100,
+                )
+                for width in (35, 50, 75, 125)
+            ),
             _kerases(f"mnv3_{size}_min", function, _KERAS_V3, minimalistic=True),
         )
     ),
@@ -491,9 +501,9 @@ TF_MODELS_PEERS = [
     _tf_modelses(f"{member}_{width:03.0f}" if width != 100 else member, model, width / 100)
     for member, model, widths in (
         ("mnv1", "MobileNetV1", (100, 75, 50, 25)),
-        ("mnv2", "MobileNetV2", (100, 50, 150, 200)),
-        ("mnv3_large", "MobileNetV3Large", (100, 50, 75)),
-        ("mnv3_small", "MobileNetV3Small", (100, 75)),
+        ("mnv2", "MobileNetV2", (100, 35, 50, 75, 130, 140, 150, 200)),
+        ("mnv3_large", "MobileNetV3Large", (100, 35, 50, 75, 125)),
+        ("mnv3_small", "MobileNetV3Small", (100, 35, 50, 75, 125)),
         ("mnv3_small_reduced", "MobileNetV3SmallReducedFilters", (100,)),
         ("mnv4_conv_s", "MobileNetV4ConvSmall", (100, 35, 50)),
         ("mnv4_conv_m", "MobileNetV4ConvMedium", (100,)),
@@ -501,7 +511,7 @@ TF_MODELS_PEERS = [
         ("mnv4_conv_l", "MobileNetV4ConvLarge", (100,)),
         ("mnv4_hybrid_m", "MobileNetV4HybridMedium", (100, 75)),
         ("mnv4_hybrid_l", "MobileNetV4HybridLarge", (100,)),
-        ("mn_edgetpu", "MobileNetV3EdgeTPU", (100, 75)),
+        ("mn_edgetpu", "MobileNetV3EdgeTPU", (100, 75, 125, 150, 175)),
         ("mn_multi_max", "MobileNetMultiMAX", (100, 150)),
         ("mn_multi_max_seg", "MobileNetMultiMAXSeg", (100,)),
         ("mn_multi_avg", "MobileNetMultiAVG", (100, 150)),
