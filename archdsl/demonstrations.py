@@ -152,6 +152,21 @@ def _checkpoint(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> objec
     return import_weights(folder / "w.safetensors", arch)
 
 
+def _settings(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    from archdsl.weights.importing import imported
+    from archdsl.weights.store import save_weights
+
+    names = ("0.0", "0.1", "1.conv.0.0", "1.conv.0.1", "1.conv.1.0", "1.conv.1.1")
+    names += ("1.conv.2", "1.conv.3")
+    weights = _drawn(mended)
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in weights))
+    of = {layer: f"features.{name}" for layer, name in zip(layers, names, strict=True)}
+    parts = {key: key.rpartition(".") for key in weights}
+    named = {f"{of[layer]}.{role}": weights[key] for key, (layer, _, role) in parts.items()}
+    save_weights(folder / "w.safetensors", named)
+    raise ArchError(imported(folder / "w.safetensors", arch).warnings)
+
+
 def _drawn(arch: Arch) -> dict[str, Array]:
     from archdsl.weights.initial import initialize
 
@@ -177,4 +192,5 @@ _ASKED: dict[str, Asked] = {
     "E0803": _diverged_weights,
     "E0804": _images,
     "E0805": _checkpoint,
+    "W0801": _settings,
 }

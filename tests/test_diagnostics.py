@@ -30,7 +30,7 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
 from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.profiles import read_profiles
-from archdsl.weights.importing import import_weights
+from archdsl.weights.importing import imported
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -61,7 +61,7 @@ def check(
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
         found = archdsl.check(source, variant=variant)
         if checkpoint is not None:
-            import_weights(checkpoint, archdsl.parse(source))
+            found += imported(checkpoint, archdsl.parse(source)).warnings
         if to in dialects.DIALECTS:
             found += dialects.write(archdsl.parse(source), to).warnings
         elif to == "convolutions":

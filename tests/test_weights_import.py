@@ -43,8 +43,11 @@ from archdsl.backend import available
 from archdsl.cli.program import program
 from archdsl.ir.execute import execute
 from archdsl.lang.diagnostics import ArchError
+from archdsl.weights.checkpoints import grouped
 from archdsl.weights.importing import import_weights, imported
 from archdsl.weights.initial import initialize
+from archdsl.weights.layers import Tensor
+from archdsl.weights.libraries import differences, library_of
 from archdsl.weights.lively import lively
 from archdsl.weights.order import known, ranks
 from archdsl.weights.store import digest, load_weights, save_weights
@@ -805,6 +808,92 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     for data in (b"", b"PK", b"\x80\x04.", b"arch net\n", b"PK\x03\x04" + b"\0" * 40):
         path.write_bytes(data)
         said_of(path)
+
+
+# ----------------------------------------------------------- what no checkpoint says of its network
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("peer", SMALLER)
+def test_a_library_is_told_by_its_names(peer: Peer) -> None:
+    """A right text is never warned of; a wrong one is, where the names can tell."""
+    with torch.device("meta"):
+        layers = grouped(
+            {k: Tensor(tuple(v.shape), lambda: 0) for k, v in peer.build().state_dict().items()}
+        )
+    library = library_of(layers)
+    assert library is not None
+    assert peer.library in library.name
+    arch = as_published(peer)
+    warnings, notes = differences("x", peer.name, arch.attributes, library)
+    assert warnings == []
+    assert len(notes) == (len(library.settings) > 1)
+    other = arch.attributes.model_copy(
+        update={"pad": {"same": "symmetric"}.get(arch.attributes.pad, "same")}
+    )
+    warnings, notes = differences("x", peer.name, other, library)
+    assert all(warning.code == "W0801" for warning in warnings)
+    # timm's MobileNetV3 and EfficientNet alone have both.
+    doubtful = re.match(
+        r"(tf_)?(mobilenetv3|efficientnet|mnasnet|semnasnet|mobilenet_edgetpu)", peer.name
+    )
+    assert bool(warnings) or (peer.library == "timm" and bool(doubtful) and bool(notes))
+
+
+@pytest.mark.peers
+def test_a_checkpoint_of_another_padding_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    peer = next(peer for peer in TORCHVISION_PEERS if peer.name == "mobilenet_v2")
+    torch.save(peer.build().state_dict(), "v2.pth")
+    result = weights_command("import", "v2.pth", "--for", "mnv2")
+    assert result.exit_code == 0
+    assert "warning[W0801]: `v2.pth` has the names of torchvision's MobileNetV2" in result.stderr
+    assert "`mnv2`: `pad same` and `eps=1e-3`" in result.stderr
+    assert "docs/differences.md" in result.stderr
+    record = json.loads(weights_command("import", "v2.pth", "--for", "mnv2", "--json").stdout)
+    assert [warning["code"] for warning in record["warnings"]] == ["W0801"]
+    right = weights_command("import", "v2.pth", "--for", DATA / "mobilenet_v2_torchvision.arch")
+    assert "W0801" not in right.stderr
+    assert "note" not in right.stderr
+
+
+def test_names_of_no_library_get_a_note(tmp_path: Path) -> None:
+    arch = archdsl.parse(SMALL)
+    state = as_state(lively(arch))
+    torch.save({f"encoder.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
+    found = imported(tmp_path / "a.pth", arch)
+    assert found.warnings == ()
+    (note,) = found.notes
+    assert note.startswith("`net` has `pad same` and `eps=1e-3`: whether the checkpoint's")
+    # Our own names are of a network that the text made.
+    for prefix in ("", "module."):
+        torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "b.pth")
+        assert imported(tmp_path / "b.pth", arch)[1:] == ((), ())
+
+
+@pytest.mark.peers
+def test_the_example_of_the_help_is_a_right_pair() -> None:
+    text = weights_command("import", "--help").stdout
+    name, member = re.findall(r"import (\w+)\.safetensors --for (\w+)", text)[0]
+    peer = next(p for p in TIMM_PEERS if p.name == name)
+    assert (peer.member, tuple(peer.changes)) == (member, ())
+    attributes = archdsl.load(member).attributes
+    assert (peer.settings.pad, peer.settings.eps) == (attributes.pad, attributes.norm.eps)
+
+
+def test_weights_that_are_not_finite_name_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arch = archdsl.parse(SMALL)
+    state = as_state(lively(arch))
+    state["stem.0.conv.weight"][0, 0, 0, 0] = math.nan
+    torch.save(state, "diverged.pth")
+    said = refused(lambda: import_weights("diverged.pth", arch), "E0803")
+    assert "`diverged.pth` holds values that are infinite or not numbers" in said
+    assert "`stem.0.conv.weight`" in said
 
 
 # ----------------------------------------------------------------------------------- the command

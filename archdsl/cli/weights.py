@@ -27,6 +27,7 @@ from archdsl.cli.table import write_table
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
     from archdsl.ir.execute import Array
+    from archdsl.lang.diagnostics import Diagnostic
 
 
 @click.group("weights")
@@ -78,7 +79,8 @@ def init(
         writable(out, file, json=json)
     arch = load(file, overrides)
     values = enlivened.lively(arch, seed) if lively else initial.drawn(arch.graph(), seed)
-    return _written(arch, values, (), writable(out or f"{arch.name}.safetensors", file), json)
+    target = writable(out or f"{arch.name}.safetensors", file)
+    return _written(arch, values, (), (), target, json)
 
 
 @weights.command("import")
@@ -95,11 +97,12 @@ def import_(
     """Read a checkpoint of timm, torchvision or Keras.
 
     CHECKPOINT is a .safetensors, .pth, .h5 or .keras file. Its layers are matched with those of
-    FILE by kind, shape and order.
+    FILE by kind, shape and order. FILE must say how the checkpoint's network pads, and the norms'
+    eps: no checkpoint holds them, and libraries differ in both (docs/differences.md).
 
     \b
     Examples:
-      archdsl weights import mobilenetv2_100.safetensors --for mnv2
+      archdsl weights import tf_mobilenetv3_large_100.safetensors --for mnv3_large
       archdsl weights import model.keras --for net.arch --classes 10 -o net.safetensors
     """
     from archdsl.weights.importing import imported
@@ -112,11 +115,17 @@ def import_(
         found = imported(checkpoint, arch)
     except ImportError as failure:
         raise Refusal(str(failure)) from None
-    return _written(arch, found.weights, found.notes, target, json)
+    report(found.warnings)
+    return _written(arch, *found, target, json)
 
 
 def _written(
-    arch: Arch, weights: Mapping[str, Array], notes: tuple[str, ...], out: str, json: bool
+    arch: Arch,
+    weights: Mapping[str, Array],
+    notes: tuple[str, ...],
+    warnings: tuple[Diagnostic, ...],
+    out: str,
+    json: bool,
 ) -> Status:
     from archdsl.weights.store import digest
     from archdsl.weights.tensors import safetensors
@@ -125,7 +134,8 @@ def _written(
     deliver(out, data)
     if json:
         record = {"file": out, "architecture": arch.name, "tensors": len(weights)}
-        record |= {"bytes": len(data), "weights_sha256": digest(weights), "notes": list(notes)}
+        record |= {"bytes": len(data), "weights_sha256": digest(weights)}
+        record |= {"notes": notes, "warnings": [warning.to_json() for warning in warnings]}
         write_json(record)
         return 0
     for note in notes:

@@ -5,10 +5,10 @@ are `.arch` files, or what `NOTATIONS` says. Of some a text alone is not at faul
 `archdsl.demonstrations` asks: E0106 is given by its text saved as Latin-1, E0502 by `--variant
 140`, E0503 by `--features c5`, E0606 and W0601 by converting to MnasNet's list, E0701 by a backend
 that knows nothing but convolutions, E0702 by compiling to PyTorch, E0906 by fitting a device, W0901
-by asking for the time of `mnv1`. Those of E08 are compiled with a
-file: `w.safetensors` holds the initial weights of the mended text (for E0802 cut by a byte, for
-E0803 with a NaN, for E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight
-images of the mended text's size.
+by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file: `w.safetensors`
+holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
+E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
+mended text's size.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.weights.checkpoints import opened
 from archdsl.weights.layers import Layer, Own, own_layers
+from archdsl.weights.libraries import KERAS, differences, library_of
 from archdsl.weights.matching import matched
 from archdsl.weights.store import fitted, table
 
@@ -22,17 +23,22 @@ _SHOWN = 20
 
 
 class Imported(NamedTuple):
-    """A set of weights, and what was noted on the way."""
+    """A set of weights, and what was noted on the way.
+
+    `warnings` are W0801, where the network that was trained has other settings.
+    """
 
     weights: dict[str, Array]
     notes: tuple[str, ...]
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def import_weights(path: str | os.PathLike[str], arch: Arch) -> dict[str, Array]:
     """A checkpoint of timm, torchvision, Keras or the like, as a set of weights of an architecture.
 
     Read are safetensors, PyTorch's `.pth` (as `weights_only`) and Keras' `.h5`, `.weights.h5` and
-    `.keras`. Layers are matched by kind, shape and order; names only tell the order.
+    `.keras`. Layers are matched by kind, shape and order; names only tell the order. Padding and
+    the norms' epsilon are in no checkpoint: `imported` also gives what its names tell of them.
 
     Raises:
         OSError: the file cannot be read.
@@ -44,22 +50,30 @@ def import_weights(path: str | os.PathLike[str], arch: Arch) -> dict[str, Array]
 
 
 def imported(path: str | os.PathLike[str], arch: Arch) -> Imported:
-    """The same with notes: what had to be chosen, or brought into another form.
+    """The same with notes: what had to be chosen, or brought into another form; with warnings.
 
     Raises:
         OSError, ImportError, ArchError: as `import_weights`.
     """
     graph = arch.graph()
     state = graph.state()
-    title = f"{quoted(os.fspath(path), 200)} is no {quoted(graph.name)}"
+    file = quoted(os.fspath(path), 200)
+    title = f"{file} is no {quoted(graph.name)}"
     ours = own_layers(graph)
     with opened(path, sum(map(math.prod, state.values()))) as checkpoint:
         layers = matched(title, checkpoint.layers, ours, checkpoint.in_order)
         notes = [*checkpoint.notes, *_compared(title, ours, layers)]
+        warnings: list[Diagnostic] = []
+        # DistributedDataParallel puts a `module.` before every name.
+        names = {layer.name.removeprefix("module.") for layer in checkpoint.layers}
+        if names != {mine.name for mine in ours}:
+            library = KERAS if checkpoint.keras else library_of(checkpoint.layers)
+            warnings, more = differences(file, graph.name, arch.attributes, library)
+            notes += more
         weights = _read(ours, layers)
     # A linear layer's kernel is a 1x1 convolution's, and the other way round.
     shaped = {key: value.reshape(state[key]) for key, value in weights.items()}
-    return Imported(dict(fitted(shaped, graph)), tuple(notes))
+    return Imported(dict(fitted(shaped, graph, file)), tuple(notes), tuple(warnings))
 
 
 def _compared(title: str, ours: Sequence[Own], layers: Mapping[str, Layer]) -> Iterator[str]:

@@ -186,7 +186,7 @@ def _listed(leaves: Mapping[str, Any], root: Any, prefix: str, names: list[str])
             else:
                 tensors = {_ROLES[role]: _tensor(d, role) for role, d in roles.items()}
             layers.append(Layer(part, (str(index), str(place)), tensors))
-    return Checkpoint(layers, in_order=True, notes=tuple(notes))
+    return Checkpoint(layers, in_order=True, notes=tuple(notes), keras=True)
 
 
 def _counted(leaves: Mapping[str, Any]) -> Checkpoint:
@@ -207,7 +207,7 @@ def _counted(leaves: Mapping[str, Any]) -> Checkpoint:
             continue
         datasets = [numbered[key] for key in sorted(numbered, key=int)]
         layers.append(Layer("/".join(name), name, _by_shape(datasets)))
-    return Checkpoint(layers, in_order=False, notes=tuple(notes))
+    return Checkpoint(layers, in_order=False, notes=tuple(notes), keras=True)
 
 
 def _by_shape(datasets: Sequence[Any]) -> dict[str, Tensor]:

@@ -46,11 +46,15 @@ class Layer:
 
 
 class Checkpoint(NamedTuple):
-    """The layers of a file; `in_order` if it lists them as the network was built."""
+    """The layers of a file; `in_order` if it lists them as the network was built.
+
+    `keras` is whether Keras wrote it: its layers' names are the network's own.
+    """
 
     layers: list[Layer]
     in_order: bool
     notes: tuple[str, ...] = ()
+    keras: bool = False
 
 
 def signature(roles: Mapping[str, Shape]) -> Signature:

@@ -57,10 +57,13 @@ def open_weights(path: str | os.PathLike[str], graph: Graph) -> LazyWeights:
     return _finite(_completed(file.lazy(), wanted), shown)
 
 
-def fitted(weights: Mapping[str, Any], graph: Graph) -> LazyWeights:
+def fitted(
+    weights: Mapping[str, Any], graph: Graph, title: str = "the set of weights"
+) -> LazyWeights:
     """Arrays by key, checked against a graph, as float32 in the graph's order.
 
-    An array that is float32 already is not copied; one that is lazy is made once, and checked.
+    `title` is whose values they are in what is said of them. An array that is float32 already is
+    not copied; one that is lazy is made once, and checked.
 
     Raises:
         ArchError: E0801 where keys, shapes or element types are not the graph's; E0803 where a
@@ -70,7 +73,7 @@ def fitted(weights: Mapping[str, Any], graph: Graph) -> LazyWeights:
     types = {key: str(lazy.dtype) for key, lazy in found.items() if lazy.dtype.kind != "f"}
     shapes = {key: lazy.shape for key, lazy in found.items()}
     _compare(f"the weights do not fit {quoted(graph.name)}", wanted, shapes, types)
-    return _finite(_completed(found, wanted), "the set of weights")
+    return _finite(_completed(found, wanted), title)
 
 
 def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
