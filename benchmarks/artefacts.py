@@ -68,6 +68,13 @@ DYNAMIC_RECIPES = {
 }
 KERAS = {"float": "keras + tf.lite float32", "int8": "keras + tf.lite int8"}
 
+_EMITTING = "archdsl.cli.program, archdsl.backend, archdsl.weights.initial, numpy.random"
+IMPORTS = {
+    "tflite": f"{_EMITTING}, archdsl.backends.to_tflite, flatbuffers",
+    "onnx": f"{_EMITTING}, archdsl.backends.to_onnx",
+}
+"""What archdsl's own processes import."""
+
 STATIC, DYNAMIC = "static int8", "dynamic int8"
 """Groups of which the fastest file counts."""
 
@@ -192,11 +199,7 @@ class Run:
 
             for number in range(rounds + 1):
                 for to in ("tflite", "onnx"):
-                    imports = (
-                        "import archdsl.cli, archdsl.backend, archdsl.weights.initial, networkx; "
-                        f"import archdsl.backends.to_{to}"
-                    )
-                    run(f"floor {to}", [sys.executable, "-c", imports], None)
+                    run(f"floor {to}", [sys.executable, "-c", f"import {IMPORTS[to]}"], None)
                     out = folder / f"own.{to}"
                     command = [archdsl, "compile", EMITTED, "--to", to, "-o", str(out)]
                     run(f"archdsl compile --to {to}", command, out)

@@ -336,7 +336,7 @@ class Terminal(io.StringIO):
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", stream())
-    with compiling._progress("calibrating") as progress:
+    with compiling.progress_bar("calibrating") as progress:
         if progress is not None:
             progress(3, 8)
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -206,6 +207,8 @@ def compile_(
       archdsl compile net.arch --to onnx --weights net.safetensors -o models/net.onnx
       archdsl compile net.arch --to tflite --dtype int8 --calibration images.npz
     """
+    # No matrices are multiplied here, and threads for it take their time to start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from archdsl.backend import BackendError, compile
 
     demand_calibration(dtype == "int8", calibration)
