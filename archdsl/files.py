@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
@@ -45,14 +46,19 @@ class Content:
                 yield piece
                 continue
             made = piece.make()
-            # What lies behind it has its place already.
-            assert len(made) == piece.size, f"{len(made)} bytes, not {piece.size}"
+            if len(made) != piece.size:
+                # What lies behind it has its place already.
+                raise ValueError(f"a piece has {len(made):,} bytes, and said {piece.size:,}")
             yield made
 
     def __bytes__(self) -> bytes:
         whole = io.BytesIO()
         whole.writelines(self)
         return whole.getvalue()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, or a pickle, has nothing that is still to be made.
+        return Content, ([bytes(self)],)
 
 
 def _joined(pieces: Iterable[bytes | Piece]) -> Iterator[bytes | Piece]:

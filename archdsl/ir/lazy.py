@@ -76,5 +76,9 @@ class LazyWeights(Mapping[str, Array]):
     def __contains__(self, key: object) -> bool:
         return key in self.lazy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, or a pickle, holds the arrays.
+        return LazyWeights.of, (dict(self),)
+
     def __repr__(self) -> str:
         return f"LazyWeights({len(self):,} tensors)"
