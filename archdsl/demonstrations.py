@@ -156,13 +156,13 @@ def _settings(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
     from archdsl.weights.importing import imported
     from archdsl.weights.store import save_weights
 
-    names = ("0.0", "0.1", "1.conv.0.0", "1.conv.0.1", "1.conv.1.0", "1.conv.1.1")
-    names += ("1.conv.2", "1.conv.3")
+    parts = ("0.0", "0.1", "1.0", "1.1", "2", "3")
+    names = ("0.0", "0.1", *(f"1.conv.{part}" for part in parts))
     weights = _drawn(mended)
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in weights))
     of = {layer: f"features.{name}" for layer, name in zip(layers, names, strict=True)}
-    parts = {key: key.rpartition(".") for key in weights}
-    named = {f"{of[layer]}.{role}": weights[key] for key, (layer, _, role) in parts.items()}
+    split = {key: key.rpartition(".") for key in weights}
+    named = {f"{of[layer]}.{role}": weights[key] for key, (layer, _, role) in split.items()}
     save_weights(folder / "w.safetensors", named)
     raise ArchError(imported(folder / "w.safetensors", arch).warnings)
 

@@ -483,6 +483,7 @@ def test_init(run: Run) -> None:
         "bytes": Path("five.safetensors").stat().st_size,
         "weights_sha256": digest(weights),
         "notes": [],
+        "warnings": [],
     }
     assert run("init", "net.arch", "--lively", "--classes", 3, "-o", "l.safetensors").exit_code == 0
     arch = archdsl.load("net.arch", classes=3)
@@ -562,3 +563,52 @@ def test_inspect_shows_any_types_and_orders(run: Run) -> None:
     result = run("inspect", "w.safetensors")
     assert result.exit_code == 1
     assert "error[E0802]" in result.stderr
+
+
+@pytest.mark.parametrize("fitting", [True, False, None])
+def test_inspect_finds_what_is_not_finite(
+    fitting: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.arch").write_text(TEXT)
+    weights: dict[str, Any] = dict(initialize(net().graph()))
+    weights["head.1.weight"][0, 0] = math.nan
+    weights["head.1.bias"][0] = math.inf
+    if fitting is False:
+        weights["stray"] = np.zeros(1, np.float32)
+    save_weights("w.safetensors", weights)
+    words = ["weights", "inspect", "w.safetensors"]
+    words += [] if fitting is None else ["--for", "net.arch"]
+    for result in (
+        CliRunner().invoke(program, words),
+        CliRunner().invoke(program, [*words, "--json"]),
+    ):
+        assert result.exit_code == 1
+        assert result.stderr.count("error[E0803]: `w.safetensors` holds values that are inf") == 1
+        assert "`head.1.bias`" in result.stderr
+        assert "`head.1.weight`" in result.stderr
+        assert ("E0801" in result.stderr) == (fitting is False)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("m.pth", b"PK\x03\x04" + bytes(30), "a PyTorch checkpoint"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(30), "a Keras file"),
+        ("m.keras", b"PK\x03\x04" + bytes(30), "a Keras file"),
+        ("m.onnx", b"\x08\x08\x12\x07archdsl:" + bytes(30), "an ONNX file"),
+        ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(30), "a TensorFlow Lite file"),
+    ],
+)
+def test_weights_in_another_format(
+    name: str, data: bytes, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.arch").write_text(TEXT)
+    Path(name).write_bytes(data)
+    command = f"`archdsl weights import {name} --for FILE` makes one of it"
+    for words in ("compile net.arch --to torch --weights", "verify net.arch --weights"):
+        result = CliRunner().invoke(program, [*words.split(), name])
+        assert result.exit_code == 1
+        assert f"error[E0802]: `{name}` is {what}, not a safetensors file" in result.stderr
+        assert (command in result.stderr) == (what in ("a PyTorch checkpoint", "a Keras file"))

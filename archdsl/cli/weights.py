@@ -156,15 +156,15 @@ def _written(
 def inspect(file: str, arch_file: str | None, overrides: Overrides, json: bool) -> Status:
     """Show what is in a weight file.
 
-    The exit status is 1 where they do not fit.
+    The exit status is 1 where they do not fit, or where one is infinite or not a number.
 
     \b
     Examples:
       archdsl weights inspect net.safetensors
       archdsl weights inspect net.safetensors --for net.arch --json
     """
-    from archdsl.lang.diagnostics import ArchError
-    from archdsl.weights.store import digest, load_weights
+    from archdsl.lang.diagnostics import ArchError, quoted
+    from archdsl.weights.store import digest, load_weights, not_finite
 
     if arch_file is None and any(value is not None for value in overrides.values()):
         raise click.UsageError("options that change a network need --for FILE")
@@ -179,22 +179,23 @@ def inspect(file: str, arch_file: str | None, overrides: Overrides, json: bool) 
         "sha256": sha256,
     }
     fit: dict[str, Any] = {}
-    faults: ArchError | None = None
+    faults: list[Diagnostic] = []
     if arch is not None:
         try:
             loaded = load_weights(file, arch.graph())
             fit = {"architecture": arch.name, "fits": True, "weights_sha256": digest(loaded)}
         except ArchError as failure:
-            faults = failure
+            faults += failure.diagnostics
             fit = {"architecture": arch.name, "fits": False, "weights_sha256": None}
     if json:
         write_json({"file": file, **total, **fit, "tensors": rows})
     else:
         _show(rows, total, fit)
-    if faults is not None:
-        report(faults.diagnostics)
-        return 1
-    return 0
+    bad = [row["key"] for row in rows if row["not_finite"]]
+    if bad and all(fault.code != "E0803" for fault in faults):
+        faults.append(not_finite(quoted(file, 200), bad))
+    report(faults)
+    return 1 if faults else 0
 
 
 def _tensors(file: str, order: list[str]) -> list[dict[str, Any]]:

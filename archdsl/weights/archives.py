@@ -1,4 +1,4 @@
-"""Archives that may be broken, or made to harm: what lies in them, before anything is unpacked."""
+"""Files of other formats: how they begin, and what lies in archives that may be made to harm."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ import os
 import zipfile
 
 from archdsl.limits import MAX_TENSORS
+
+# The first bytes: of PyTorch's files before 1.6, of zip archives, of HDF5.
+OLD_PTH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+ZIP = b"PK\x03\x04"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+CHECKPOINTS = ("a PyTorch checkpoint", "a Keras file")
+"""What of `foreign` is imported."""
+
+
+def foreign(path: str | os.PathLike[str], head: bytes) -> str | None:
+    """What a file is, by its first 8 bytes and its ending, if it is of another format.
+
+    >>> foreign("net.pth", b"PK\\x03\\x04....")
+    'a PyTorch checkpoint'
+    """
+    pytorch, keras = CHECKPOINTS
+    suffix = os.path.splitext(path)[1].lower()
+    if head.startswith((HDF5, ZIP)) and suffix in (".h5", ".hdf5", ".keras"):
+        return keras
+    if head.startswith(HDF5):
+        return "an HDF5 file"
+    if head.startswith((OLD_PTH[:8], ZIP)):
+        return "a zip archive" if suffix in (".zip", ".npz") else pytorch
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite file"
+    return "an ONNX file" if suffix == ".onnx" else None
 
 
 class Unreadable(Exception):

@@ -19,16 +19,11 @@ import numpy as np
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER, MAX_TENSORS
-from archdsl.weights.archives import Unreadable, members
+from archdsl.weights.archives import HDF5, OLD_PTH, ZIP, Unreadable, foreign, members
 from archdsl.weights.keras import read_keras
 from archdsl.weights.layers import Checkpoint, Layer, Tensor
 from archdsl.weights.store import TRACKED
 from archdsl.weights.tensors import FLOATS, Entry, open_regular, read_header, read_tensor
-
-# The first bytes: of PyTorch's files before 1.6, of zip archives, of HDF5.
-_OLD_PTH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_ZIP = b"PK\x03\x04"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 _NESTS = (
     # averaged weights first: they are what the figures of a recipe are measured with
@@ -66,11 +61,12 @@ def _opened(path: str | os.PathLike[str], count: int, stack: ExitStack) -> Check
         head = file.read(16)
     if head[8:9] == b"{":
         return _safetensors(path)
-    if head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
+    if head.startswith(HDF5) or (head.startswith(ZIP) and _is_keras(path)):
         return read_keras(path, count, stack)
-    if head.startswith((_ZIP, _OLD_PTH)):
+    if head.startswith((ZIP, OLD_PTH)):
         return _pytorch(path)
-    raise Unreadable("its first bytes are those of no format that is read")
+    what = foreign(path, head[:8])
+    raise Unreadable(f"it is {what}" if what else "its first bytes are of no format that is read")
 
 
 def _is_keras(path: str | os.PathLike[str]) -> bool:

@@ -244,12 +244,19 @@ def _finite(weights: LazyWeights, title: str) -> LazyWeights:
                 bad.append(key)
             if key.endswith(".running_var") and (value < 0).any():
                 negative.append(key)
-    if bad or negative:
-        what = "infinite or not numbers" if bad else "negative variances"
-        keys = bad or negative
-        shown = ", ".join(quoted(key, 100) for key in keys[:8])
-        more = f" and {len(keys) - 8:,} more" if len(keys) > 8 else ""
-        message = f"{title} holds values that are {what}, in {shown}{more}"
-        hint = "a training that diverged leaves such weights; take an earlier checkpoint"
-        raise ArchError([Diagnostic("E0803", message, None, hint)])
+    if bad:
+        raise ArchError([not_finite(title, bad)])
+    if negative:
+        raise ArchError([not_finite(title, negative, "negative variances")])
     return weights
+
+
+def not_finite(
+    title: str, keys: Sequence[str], what: str = "infinite or not numbers"
+) -> Diagnostic:
+    """What is said of tensors with values that no network computes with: E0803."""
+    shown = ", ".join(quoted(key, 100) for key in keys[:8])
+    more = f" and {len(keys) - 8:,} more" if len(keys) > 8 else ""
+    message = f"{title} holds values that are {what}, in {shown}{more}"
+    hint = "a training that diverged leaves such weights; take an earlier checkpoint"
+    return Diagnostic("E0803", message, None, hint)

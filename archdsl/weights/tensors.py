@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import stat
 import struct
 import weakref
@@ -26,6 +27,7 @@ from archdsl.ir.lazy import Lazy, LazyWeights
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER
+from archdsl.weights.archives import CHECKPOINTS, foreign
 
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 """The element types of weights; all become float32."""
@@ -68,6 +70,14 @@ def _header(path: str | os.PathLike[str], file: BinaryIO) -> dict[str, Entry]:
     size = os.fstat(file.fileno()).st_size
     head = file.read(8)
     length = int.from_bytes(head, "little")
+    what = foreign(path, head)
+    if what is not None:
+        message = f"{quoted(str(path), 200)} is {what}, not a safetensors file"
+        hint = "weights are not read out of it: name those that it was made of"
+        if what in CHECKPOINTS:
+            command = f"archdsl weights import {shlex.quote(os.fsdecode(path))} --for FILE"
+            hint = f"{quoted(command, 250)} makes one of it"
+        raise ArchError([Diagnostic("E0802", message, None, hint)])
     if len(head) < 8 or length > size - 8:
         _refuse(path, f"its {size:,} bytes end within the header")
     if length > MAX_HEADER:
