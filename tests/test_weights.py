@@ -524,7 +524,7 @@ def test_inspect(run: Run) -> None:
     weights["head.1.bias"][:] = (math.nan, 2.5)
     save_weights("w.safetensors", weights)
     result = run("inspect", "w.safetensors")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     (row,) = [line for line in result.stdout.splitlines() if "head.1.bias" in line]
     assert row.split() == ["head.1.bias", "F32", "2", "2.5", "2.5", "1"]
     assert "8 tensors, 267 numbers, 1.07 kB" in result.stdout
