@@ -91,10 +91,19 @@ def run_process(command: Sequence[str], cwd: str | os.PathLike[str]) -> Process:
     The peak memory is the child's own `ru_maxrss`. The kernel counts into it what the parent held
     when it forked, so the caller must be a small process: one that has imported no framework.
     """
+    # An installed package has its bytecode. Without it, one measures Python's compiler.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # Files, not pipes: a full pipe would make the child wait for the parent.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, cwd=cwd)
+        child = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=err,
+            stdin=subprocess.DEVNULL,
+            cwd=cwd,
+            env=environment,
+        )
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)

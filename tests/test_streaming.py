@@ -174,6 +174,14 @@ def test_weights_read_in_order_are_made_once_for_their_digest(arch: archdsl.Arch
     assert made == list(weights)
 
 
+def test_a_tensor_without_elements_is_hashed_once() -> None:
+    weights = LazyWeights.of({"a": np.ones(3), "b": np.zeros(0), "c": np.ones(1)})
+    found = Digest(weights)
+    for key in ("a", "b", "b", "c", "b"):
+        found.weights[key]
+    assert found.hexdigest() == digest(dict(weights))
+
+
 def test_lazy_weights_are_checked_too(arch: archdsl.Arch) -> None:
     graph = arch.graph()
     weights = drawn(graph)

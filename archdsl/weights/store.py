@@ -114,7 +114,8 @@ class Digest:
         place = self._places[key]
         with self._lock:
             # Little ones between are read again or never: norms that were folded, counters.
-            if 0 <= self._starts[place] - self._starts[self._done] <= _LITTLE:
+            ahead = self._starts[place] - self._starts[self._done]
+            if place >= self._done and ahead <= _LITTLE:
                 self._hash_until(place)
                 self._add(key, value)
         return value
