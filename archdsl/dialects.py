@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from archdsl.backend import check_arch
 from archdsl.compiler import Arch
 from archdsl.lang.dialects.json import read_json, write_json
 from archdsl.lang.dialects.mnasnet import read_mnasnet, write_mnasnet
@@ -54,8 +55,10 @@ def read(text: SourceText | str, dialect: str) -> SourceText:
 
     Raises:
         ArchError: the text is none of that notation, or the language cannot say it.
+        TypeError: it is no text, such as the list that a text would hold.
         ValueError: an unknown dialect.
     """
+    _check_text(text)
     source = text if isinstance(text, SourceText) else SourceText("<string>", text)
     if dialect == "arch":
         return source
@@ -72,8 +75,10 @@ def write(arch: Arch, dialect: str) -> Written:
 
     Raises:
         ArchError: E0606, all that the notation cannot carry.
+        TypeError: it is no architecture, such as its name.
         ValueError: an unknown dialect.
     """
+    check_arch(arch)
     spec = member(arch)
     if dialect in _WRITERS:
         return _WRITERS[dialect](spec, arch.origins)
@@ -81,6 +86,13 @@ def write(arch: Arch, dialect: str) -> Written:
         raise ValueError(f"no such dialect: {dialect!r}; there are {', '.join(DIALECTS)}")
     text = write_json(spec) if dialect == "json" else print_spec(spec)
     return Written(text, tuple(lost_comments(arch.origins)))
+
+
+def _check_text(text: object) -> None:
+    """Raises: TypeError for what is no text, such as the list that a text would hold."""
+    if not isinstance(text, (SourceText, str)):
+        hint = ": str() makes one of a definition" if isinstance(text, (list, dict)) else ""
+        raise TypeError(f"a text is wanted, not {type(text).__name__}{hint}")
 
 
 def member(arch: Arch) -> ArchSpec:

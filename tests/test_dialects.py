@@ -75,6 +75,15 @@ WRITTEN = {
 }
 
 
+@pytest.mark.parametrize("text", [None, b"[]", 5, [["ds_r1_k3_s1_c16"]], {"arch_def": []}])
+def test_what_is_no_text(text: Any) -> None:
+    for dialect in dialects.DIALECTS:
+        with pytest.raises(TypeError, match="a text is wanted, not"):
+            dialects.read(text, dialect)
+        with pytest.raises(TypeError, match="an Arch is wanted"):
+            dialects.write(text, dialect)
+
+
 @pytest.mark.parametrize("dialect", dialects.DIALECTS)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_what_is_written_reads_back(name: str, dialect: str) -> None:
