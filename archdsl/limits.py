@@ -24,10 +24,10 @@ MAX_NESTING = 32
 MAX_PROFILES_TEXT = 1 << 18
 """Characters of a file of device profiles."""
 
-MAX_RESULTS = 1 << 26
+MAX_RESULTS = 1 << 25
 """Bytes of a file of measured times: ONNX Runtime's profiles have an event for every operator."""
 
-MAX_MEASURED = 4_096
+MAX_MEASURED = 1_024
 """Networks that were measured together."""
 
 MAX_ERRORS = 100

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from archdsl.calibration.json_places import Path, place
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText, Span
+from archdsl.limits import MAX_MEASURED, MAX_TEXT
 
 
 class Offsets(NamedTuple):
@@ -35,6 +36,9 @@ def span_of(source: SourceText, where: Where, *keys: str) -> Span:
     """The span of a place; `keys` lead on from a path of JSON."""
     if isinstance(where, Offsets):
         return source.span(*where)
+    if len(source.text) > MAX_TEXT:
+        # Each place is found by reading up to it; messages name the network too.
+        return source.span(0, 1)
     try:
         return source.span(*place(source.text, (*where, *keys)))
     except RecursionError:
@@ -88,6 +92,12 @@ def unreadable(source: SourceText, why: str, at: int = 0) -> ArchError:
     return ArchError([Diagnostic("E0907", why, span, help_)])
 
 
+def _refuse_more(source: SourceText, count: int) -> None:
+    """Refuse more entries than there are networks to be measured, before all are read."""
+    if count > MAX_MEASURED:
+        raise unreadable(source, f"at most {MAX_MEASURED:,} networks can be measured together")
+
+
 def read_json(source: SourceText) -> Any:
     """The value of a JSON text; NaN and infinities among its numbers are left to be refused.
 
@@ -138,6 +148,7 @@ def _of_json(source: SourceText, data: Any) -> Entries:
 
 
 def _ours(source: SourceText, data: dict[str, Any]) -> Entries:
+    _refuse_more(source, len(data["networks"]))
     entries = []
     for index, one in enumerate(data["networks"]):
         where = ("networks", index)
@@ -231,6 +242,7 @@ def _benchmark_model(source: SourceText) -> Entries:
             named = (found[1] or found[2]).strip()
             if graph and named != graph:
                 skipped.append((graph, "benchmark_model gave no time for it"))
+                _refuse_more(source, len(skipped))
             graph, fields = named, fields if named == graph else ""
         elif _COUNT.search(line[0]):
             fields = line[0]
@@ -243,6 +255,7 @@ def _benchmark_model(source: SourceText) -> Entries:
                 facts["spread"] = (stated["p95"] - stated["p5"]) / 2 / us
             name = graph or PurePath(source.name).name
             entries.append(Entry(name, us, Offsets(line.start(), line.end()), facts=facts))
+            _refuse_more(source, len(entries))
             graph, fields = "", ""
         threads.update(int(count) for count in _THREADS.findall(line[0]))
     if graph:
@@ -280,6 +293,7 @@ def _table(source: SourceText) -> Entries:
         us = _number(cells[times[0]].strip())
         us = us * scale if isinstance(us, float) else us
         entries.append(Entry(cells[networks[0]].strip(), us, where))
+        _refuse_more(source, len(entries))
     return Entries(source, tuple(entries))
 
 

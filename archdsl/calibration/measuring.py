@@ -24,7 +24,7 @@ from archdsl.ir.graph import Graph
 from archdsl.ir.ops import Activation, Softmax
 from archdsl.passes.cost import Dtype
 
-SECONDS = 45.0
+SECONDS = 40.0
 """For the whole kit: enough for a median of each network that repeats to some 1 %."""
 
 Progress = Callable[[str, int, int], None]

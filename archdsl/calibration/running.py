@@ -84,7 +84,9 @@ def timed_in_turns(
     estimates = [_warmed(run) for run in runs]
     share = seconds / ROUNDS / max(len(runs), 1)
     counts = [max(1, min(MOST_RUNS, round(share / each))) for each in estimates]
-    once = sum(count * each for count, each in zip(counts, estimates, strict=True))
+    # With the run before those that are timed.
+    pairs = zip(counts, estimates, strict=True)
+    once = sum((count + (each < LONG)) * each for count, each in pairs)
     rounds = max(3, min(ROUNDS, round(seconds / once))) if once > 0 else 3
     walls: list[list[list[float]]] = [[] for _ in runs]
     busy: list[list[list[float]]] = [[] for _ in runs]
@@ -325,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description="Time the networks of this kit.")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--seconds", type=float, default=45, metavar="S", help="default: 45")
+    parser.add_argument("--seconds", type=float, default=40, metavar="S", help="default: 40")
     parser.add_argument("--cpu", type=int, metavar="N", help="stay on this CPU (Linux)")
     parser.add_argument("-o", "--output", type=Path, default=folder / "results.json")
     options = parser.parse_args(arguments)
