@@ -123,6 +123,15 @@ def _import_peers() -> tuple[types.ModuleType, types.ModuleType]:
     return timm, torchvision
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test marked `deep` takes many minutes: it runs only where `-m` names it."""
+    if "deep" in config.option.markexpr:
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    config.hook.pytest_deselected(items=deep)
+    items[:] = [item for item in items if item not in deep]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test marked `peers` runs only where the peers can be imported."""
     if item.get_closest_marker("peers"):

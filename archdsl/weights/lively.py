@@ -26,12 +26,13 @@ _BITS = 6
 """What is kept of a statistic; each is also changed at random, by a quarter at most."""
 
 
-def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
+def lively(arch: Arch, seed: int = 0, *, pixels: int = _PIXELS) -> dict[str, Array]:
     """Weights with random norms, biases and scales, whose statistics are those of random images.
 
     Each layer's values have about unit variance, so that the logits of any image are neither tiny
     nor huge. The images have the network's size: what a deep network makes of a border is a large
-    part of a small image, and on larger ones its values would grow layer by layer.
+    part of a small image, and on larger ones its values would grow layer by layer. They have so
+    many `pixels` together: fewer are sooner done with, and their statistics less sure.
 
     For a seed the bytes are the same on every machine, but for a chance of some 1e-8.
     """
@@ -74,7 +75,7 @@ def lively(arch: Arch, seed: int = 0) -> dict[str, Array]:
             weights[key] = weights[key] * np.float32(wanted / found)
 
     rows, columns, channels = arch.input
-    count = max(1, round(_PIXELS / (rows * columns)))
+    count = max(1, round(pixels / (rows * columns)))
     images = Stream(seed, "lively").normal(count * rows * columns * channels, 1.0)
     batch = images.astype(np.float64).reshape(count, *arch.input)
     execute(graph, weights, batch, before=observe, keep=())
