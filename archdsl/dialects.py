@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from archdsl.backend import check_arch
 from archdsl.compiler import Arch
 from archdsl.lang.dialects.json import read_json, write_json
 from archdsl.lang.dialects.mnasnet import read_mnasnet, write_mnasnet
@@ -18,7 +17,7 @@ from archdsl.lang.dialects.ofa import read_ofa
 from archdsl.lang.dialects.ofa_write import write_ofa
 from archdsl.lang.dialects.timm import read_timm
 from archdsl.lang.dialects.timm_write import write_timm
-from archdsl.lang.dialects.walking import Written, lost_comments
+from archdsl.lang.dialects.walking import Written
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import ArchSpec
@@ -78,14 +77,13 @@ def write(arch: Arch, dialect: str) -> Written:
         TypeError: it is no architecture, such as its name.
         ValueError: an unknown dialect.
     """
-    check_arch(arch)
+    _check_arch(arch)
     spec = member(arch)
     if dialect in _WRITERS:
         return _WRITERS[dialect](spec, arch.origins)
     if dialect not in DIALECTS:
         raise ValueError(f"no such dialect: {dialect!r}; there are {', '.join(DIALECTS)}")
-    text = write_json(spec) if dialect == "json" else print_spec(spec)
-    return Written(text, tuple(lost_comments(arch.origins)))
+    return Written(write_json(spec) if dialect == "json" else print_spec(spec))
 
 
 def _check_text(text: object) -> None:
@@ -93,6 +91,12 @@ def _check_text(text: object) -> None:
     if not isinstance(text, (SourceText, str)):
         hint = ": str() makes one of a definition" if isinstance(text, (list, dict)) else ""
         raise TypeError(f"a text is wanted, not {type(text).__name__}{hint}")
+
+
+def _check_arch(arch: object) -> None:
+    """Raises: TypeError for what is no architecture, such as its name."""
+    if not isinstance(arch, Arch):
+        raise TypeError(f"an Arch is wanted, not {type(arch).__name__}: archdsl.load makes one")
 
 
 def member(arch: Arch) -> ArchSpec:

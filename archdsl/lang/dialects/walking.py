@@ -53,7 +53,7 @@ class Item:
         return act or attributes.act
 
 
-def lost_comments(origins: Origins | None) -> list[Diagnostic]:
+def _lost_comments(origins: Origins | None) -> list[Diagnostic]:
     """A warning where a text has comments: no specification holds them."""
     comments = origins.document.comments if origins else ()
     if not origins or not comments:
@@ -165,4 +165,4 @@ class Writing:
             self.leave_out(what, at)
         if any(stage.name for stage in spec.stages):
             self.leave_out(f"stages have no names in {self.notation}", None)
-        self.warnings += lost_comments(self.origins)
+        self.warnings += _lost_comments(self.origins)
