@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gains
 import numpy as np
 import onnx
 import onnxruntime
@@ -178,6 +179,36 @@ def test_activations_that_join_their_kernels(act: str, gate: str, size: float) -
     wanted = values(archdsl.compile(arch, to="onnx", weights=weights), batch)["output"]
     found = values(integer(arch, weights), batch)["output"]
     assert sqnr(found, wanted) > 20
+
+
+def gain_of(gate: str, act: str) -> float:
+    arch = gains.gated(gate, act)
+    weights, batch = lively(arch), images(arch, 4)
+    graph = arch.graph()
+    wanted = execute(graph, weights, batch, keep=graph.kept)[graph.output]
+    return gains.gain(values(integer(arch, weights), batch)["output"], wanted)
+
+
+@pytest.mark.parametrize("act", gains.ACTIVATIONS)
+@pytest.mark.parametrize("gate", gains.GATES)
+def test_gates_have_their_size(gate: str, act: str) -> None:
+    assert abs(gain_of(gate, act) - 1) < gains.LIMIT
+
+
+@pytest.mark.parametrize("gate", gains.GATES)
+def test_a_gate_that_is_some_per_cent_off_is_found(
+    gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in other steps than it was rounded to."""
+    network = onnx_quantized.QuantizedNetwork
+    right = network.rounded
+
+    def wrong(self: Any, tensor: str, name: str, node: Node, scale: Any, factor: float = 1) -> str:
+        off = gains.FAULT if node.name.endswith("se.gate") else 1
+        return right(self, tensor, name, node, scale, factor * off)
+
+    monkeypatch.setattr(network, "rounded", wrong)
+    assert abs(gain_of(gate, "relu") - 1) > 2 * gains.LIMIT
 
 
 def test_onnxruntime_means_the_same_with_and_without_its_integer_operators(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gains
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -32,7 +33,7 @@ from test_torch_random import texts
 
 import archdsl
 from archdsl.backend import Artifact, BackendError, Job, Options
-from archdsl.backends import tflite_network, tflite_scales
+from archdsl.backends import tflite_network, tflite_plan, tflite_scales
 from archdsl.backends.to_tflite import TfliteBackend
 from archdsl.ir.execute import execute
 from archdsl.ir.node import Node
@@ -197,6 +198,31 @@ def test_fused_and_whole(small: Small) -> None:
     assert sqnr(together, wanted) > 15
     alone = np.concatenate([values(artifact, batch[i : i + 1])["output"] for i in range(4)])
     np.testing.assert_allclose(together, alone, atol=0.02 * np.abs(alone).max(), rtol=0)
+
+
+def gain_of(gate: str, act: str) -> float:
+    arch = gains.gated(gate, act)
+    weights, batch = lively(arch), images(arch, 4)
+    graph = arch.graph()
+    wanted = execute(graph, weights, batch, keep=graph.kept)[graph.output]
+    return gains.gain(values(integer(arch, weights), batch)["output"], wanted)
+
+
+@pytest.mark.parametrize("act", gains.ACTIVATIONS)
+@pytest.mark.parametrize("gate", gains.GATES)
+def test_gates_have_their_size(gate: str, act: str) -> None:
+    assert abs(gain_of(gate, act) - 1) < gains.LIMIT
+
+
+def test_a_gate_that_is_some_per_cent_off_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for another multiple of the hard sigmoid than the one that it is."""
+    right = tflite_plan._Planner.is_value
+
+    def wrong(planner: Any, node: Node, value: str, factor: float = 1) -> None:
+        right(planner, node, value, factor * gains.FAULT if factor == 6 else factor)
+
+    monkeypatch.setattr(tflite_plan._Planner, "is_value", wrong)
+    assert abs(gain_of("hsigmoid", "relu") - 1) > 2 * gains.LIMIT
 
 
 def test_features_are_float(small: Small) -> None:
