@@ -23,10 +23,14 @@ import archdsl
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
 from archdsl.testing import random_architecture
-from archdsl.verification import LEAST_LOGIT, TOLERANCE
+from archdsl.verification import TOLERANCE
 from archdsl.weights.lively import lively
 
 A_FEW = 25
+
+LEAST_OUTPUT = 1e-2
+"""Where an activation leaves less of values of about 10, the comparison is one of rounding: ONNX
+Runtime's sigmoid is exact to some 5e-8, whatever its value, and so swish at -14 to 6e-7."""
 
 
 def counted(net: nn.Module, images: torch.Tensor) -> tuple[int, int, dict[str, tuple[int, ...]]]:
@@ -72,7 +76,13 @@ def examine(arch: archdsl.Arch, seed: int) -> str | None:
     assert sum(parameter.numel() for parameter in net.parameters()) == cost.params
     height, width, channels = arch.input
     layers, all_, shapes = counted(net, torch.zeros(1, channels, height, width))
-    assert (layers, all_) == (cost.macs_conv_linear, cost.macs)
+    # At a single position attention multiplies numbers, which is no matrix product to PyTorch.
+    single = sum(
+        unit.cost.totals.macs_attention
+        for _, unit in arch.blocks()
+        if unit.fragment.input[:2] == (1, 1)
+    )
+    assert (layers, all_) == (cost.macs_conv_linear, cost.macs - single)
     graph = arch.graph()
     for name, shape in shapes.items():
         node = name if name in graph else None
@@ -82,8 +92,8 @@ def examine(arch: archdsl.Arch, seed: int) -> str | None:
             assert shape == (1, *order), name
 
     report = archdsl.verify(arch, weights=lively(arch, seed, pixels=1 << 13), seed=seed, runs=0)
-    if report.largest < LEAST_LOGIT:
-        return f"its largest output is less than {LEAST_LOGIT:g}"
+    if report.largest < LEAST_OUTPUT:
+        return f"its largest output is less than {LEAST_OUTPUT:g}"
     assert report.ok, "; ".join(report.all_faults())
     assert len(report.comparisons) == 3
     for comparison in report.comparisons:
