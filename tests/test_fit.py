@@ -71,7 +71,9 @@ def fitted(noise: float = 0.0) -> Fit:
 def test_times_that_the_model_made_are_found_again() -> None:
     """Weak priors bend the numbers a little: less than the model is ever off."""
     found = fitted()
-    assert found.error < 0.5
+    assert found.error < 1.5
+    whole = [(p.fitted, p.measured) for p in found.predictions if kit.is_whole(p.name)]
+    assert mean_error(whole) < 1
     calibration = found.device.calibration
     assert calibration is not None
     assert calibration.error is not None and calibration.error < 3
@@ -93,6 +95,7 @@ def test_most_numbers_lie_in_their_intervals() -> None:
         "weight_bandwidth_gbs": 20.0,
         "overhead.fixed_us": 150.0,
         "overhead.op_us.all": 4.0,
+        "overhead.op_us.linear": 4.0,
         "overlap": 0.4,
         "efficiency.depthwise": 0.3,
         "efficiency.conv": 0.8,

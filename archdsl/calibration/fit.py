@@ -35,6 +35,9 @@ Array = NDArray[np.float64]
 LEAST = 3
 """Measurements that a fit needs: a peak, a bandwidth, and one that can contradict them."""
 
+_SMALL_OPS = "overhead.op_us.linear"
+"""Those of squeeze-and-excitation, mostly: all overhead, and quantised ones more so than others."""
+
 METHOD = "relative least squares with a robust loss and weak priors (docs/calibration.md)"
 
 FITTED_FUNCTIONS: tuple[Function, ...] = ("hswish", "swish", "gelu")
@@ -45,6 +48,8 @@ FOLDS = 25
 
 _NOISE = 0.05
 """How far a good model is off: a residual of so much weighs as a prior missed by one deviation."""
+_BLOCK_NOISE = 0.15
+"""Of a single block: over a network such errors cancel out."""
 _OUTLIER = 2.0
 """Residuals beyond so many times the noise count less than by their square."""
 _RATE = 2.0
@@ -99,6 +104,8 @@ class _Layers:
         self.classes = np.concatenate([np.array(w.classes) for w, _ in works])
         self.functions = {f: self._elements(works, f) for f in FITTED_FUNCTIONS}
         self.starts = np.cumsum([0, *(len(w) for w, _ in works)])[:-1]
+        linear = self.classes == OP_CLASSES.index("linear")
+        self.small = self.sums(linear.astype(np.float64))
         self.counts = np.array([float(len(w)) for w, _ in works])
 
     @staticmethod
@@ -337,13 +344,12 @@ def _numbers(known: Sequence[Measurement], layers: _Layers, times: Array) -> tup
     rate = math.e * float(np.median(layers.sums(layers.macs) / times)) / _PER_US
     moved = layers.sums(layers.weights + layers.activations)
     bandwidth = math.e * float(np.median(moved / times)) / _PER_US
+    an_operator = float(np.median(times / layers.counts))
     wanted = [
         _Number("peak_gmacs", rate, deviation=_RATE),
         _Number("bandwidth_gbs", bandwidth, deviation=_RATE),
         _Number("overhead.fixed_us", float(times.min()), log=False, start=0.1),
-        _Number(
-            "overhead.op_us.all", float(np.median(times / layers.counts)), log=False, start=0.1
-        ),
+        _Number("overhead.op_us.all", an_operator, log=False, start=0.1),
         _Number("weight_bandwidth_gbs", bandwidth, deviation=_RATE),
         _Number("efficiency.depthwise", math.exp(-1), deviation=_SHARE),
         _Number("overlap", 1.0, log=False, deviation=math.inf, limit=1.0, start=0.5),
@@ -357,6 +363,8 @@ def _numbers(known: Sequence[Measurement], layers: _Layers, times: Array) -> tup
     for function, elements in layers.functions.items():
         if elements.any():
             present.append(_Number(f"activation_ns.{function}", element, log=False, start=0.1))
+    if layers.small.any():
+        present.append(_Number(_SMALL_OPS, an_operator, log=False, start=0.1))
     return tuple(present[: len(known) - 1])
 
 
@@ -367,11 +375,12 @@ def _fit(known: Sequence[Measurement], dtype: Dtype, most: int | None) -> _Found
     times = np.array([m.us for m in known])
     numbers = _numbers(known, layers, times)[:most]
     deviations = np.array([n.deviation for n in numbers])
+    noises = np.array([_NOISE if m.whole else _BLOCK_NOISE for m in known])
 
     def misses(x: Array) -> Array:
         off = (
             np.log(_times(_Found(numbers, x, deviations).values, layers)) - np.log(times)
-        ) / _NOISE
+        ) / noises
         return np.concatenate([off, x / deviations])
 
     lower = [-math.inf if n.log else 0.0 for n in numbers]
@@ -398,7 +407,9 @@ def _times(values: dict[str, float], layers: _Layers) -> Array:
     apart = 1.0 - values.get("overlap", 1.0)
     busy = np.maximum(compute, memory) + apart * np.minimum(compute, memory)
     time = layers.sums(busy) + values.get("overhead.fixed_us", 0.0)
-    time = time + values.get("overhead.op_us.all", 0.0) * layers.counts
+    every = values.get("overhead.op_us.all", 0.0)
+    small = values.get(_SMALL_OPS, every)
+    time = time + every * layers.counts + (small - every) * layers.small
     for function, elements in layers.functions.items():
         time = time + values.get(f"activation_ns.{function}", 0.0) * elements / _NS_A_US
     return time

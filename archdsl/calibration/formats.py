@@ -251,8 +251,10 @@ def _benchmark_model(source: SourceText) -> Entries:
             stated = {key: _number(value) for key, value in _FIELD.findall(fields)}
             us = stated.get("median", _number(average[1]) if average else None)
             facts = {}
-            if isinstance(us, float) and us > 0 and {"p5", "p95"} <= stated.keys():
-                facts["spread"] = (stated["p95"] - stated["p5"]) / 2 / us
+            low, high = stated.get("p5"), stated.get("p95")
+            numbers = all(isinstance(one, float) for one in (us, low, high))
+            if numbers and us > 0:
+                facts["spread"] = (high - low) / 2 / us
             name = graph or PurePath(source.name).name
             entries.append(Entry(name, us, Offsets(line.start(), line.end()), facts=facts))
             _refuse_more(source, len(entries))

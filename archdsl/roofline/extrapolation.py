@@ -27,18 +27,20 @@ def extrapolations(
     if calibration.range_us is not None and latency.us is not None:
         low, high = calibration.range_us
         if not low / _FAR <= latency.us <= high * _FAR:
-            side = "longer" if latency.us > high else "shorter"
             message = (
-                f"{name} takes {latency.us:,.0f} µs by extrapolation: {device.name} was calibrated on "
-                f"{low:,.0f} to {high:,.0f} µs, and this is {side}"
+                f"{name} takes {latency.us:,.0f} µs on {device.name}, calibrated on {low:,.0f} to "
+                f"{high:,.0f} µs"
             )
-            yield Diagnostic("W0901", message, None, "measure networks of its size, and calibrate")
+            yield Diagnostic(
+                "W0901", message, None, "it is extrapolated; measure networks of its size"
+            )
     if calibration.classes:
         unseen = [OP_CLASSES[number] for number in sorted(set(work.classes))]
         unseen = [op_class for op_class in unseen if op_class not in calibration.classes]
         if unseen:
-            what = f"{device.name} was not calibrated on: {listed(unseen, 'and')}"
-            message = f"{name} has operators of a class that {what}"
+            message = (
+                f"{device.name} was calibrated without {listed(unseen, 'and')}: {name} has them"
+            )
             yield Diagnostic(
-                "W0901", message, None, "measure networks that have them, and calibrate"
+                "W0901", message, None, "it is extrapolated; measure networks that have them"
             )

@@ -221,7 +221,8 @@ def measured_here() -> Iterator[Here]:
             arch = sources.get(name) or archdsl.load(name)
             if arch.cost().macs != entry["macs"]:
                 raise SystemExit(f"{path.name}: {name} has other MACs now; measure again")
-            known[name in sources].append(Measurement(name, arch.work, entry["us"]))
+            one = Measurement(name, arch.work, entry["us"], whole=kit.is_whole(name))
+            known[name in sources].append(one)
         common = {"dtype": record["dtype"], "machine": record["machine"]}
         yield Here(record, *(Results(tuple(known[side]), **common) for side in (True, False)))
 
