@@ -63,6 +63,8 @@ class Job:
     """For int8: the least and the largest value of every node of the folded graph."""
     filename: str = ""
     """The name of the file that the artefact will be written to, without its folder."""
+    calibrated: Mapping[str, str] = field(default_factory=dict)
+    """For int8: how the ranges were found, and on which images, as metadata."""
 
     @cached_property
     def graph(self) -> Graph:
@@ -327,7 +329,8 @@ def compile(
     if dtype == "int8":
         # They are needed several times: all are held.
         job = replace(job, given=dict(job.weights))
-        job = replace(job, ranges=_ranges(job, calibration, preprocess, ranges, progress))
+        found, how = _ranges(job, calibration, preprocess, ranges, progress)
+        job = replace(job, ranges=found, calibrated=how)
     return Artifact(job, chosen, _emission(chosen, job))
 
 
@@ -428,10 +431,10 @@ def _ranges(
     preprocess: str | None,
     ranges: Method | Mapping[str, Range],
     progress: Callable[[int, int], None] | None,
-) -> Mapping[str, Range]:
-    """The ranges of a job's values, observed by running its float model."""
+) -> tuple[Mapping[str, Range], dict[str, str]]:
+    """The ranges of a job's values, observed by running its float model, and how."""
     if isinstance(ranges, Mapping):
-        return ranges
+        return ranges, {"ranges": "given"}
     from archdsl.quantization.images import calibration_images
     from archdsl.quantization.ranges import observe
 
@@ -443,6 +446,11 @@ def _ranges(
     float_job = replace(job, options=options)
     runner = backend("onnx")
     session = Artifact(float_job, runner, _emission(runner, float_job)).session()
-    return observe(
+    found = observe(
         lambda batch: session.values(session.run(session.feed(batch))), images, ranges, progress
     )
+    # A name without its folders: an artefact is the same wherever it is made.
+    known = isinstance(calibration, (str, os.PathLike))
+    name = Path(calibration).resolve().name if known else "an array"  # type: ignore[arg-type]
+    how = {"ranges": ranges, "calibration": name, "calibration_images": str(len(images))}
+    return found, how | ({} if preprocess is None else {"preprocess": preprocess})

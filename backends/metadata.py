@@ -29,7 +29,7 @@ def metadata(job: Job, weights_sha256: str) -> dict[str, str]:
 
     `source_sha256` is that of the text as it was parsed, in UTF-8, and `width`, `input` and
     `classes` are what it was compiled for; `weights_sha256` is that which `archdsl weights inspect`
-    shows.
+    shows. int8 files also say how their ranges were found (`ranges`), and on which images.
     """
     arch, source = job.arch, job.arch.origins.source
     return {
@@ -42,6 +42,7 @@ def metadata(job: Job, weights_sha256: str) -> dict[str, str]:
         "source_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
         "weights_sha256": weights_sha256,
         "dtype": job.options.dtype,
+        **job.calibrated,
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -123,3 +125,26 @@ def test_a_dead_channel_keeps_its_bias() -> None:
     kernel = quantized_kernel(weight, np.array([5.0, 5.0], np.float32), 1e-3)
     restored = kernel.bias * kernel.scales.astype(float) * 1e-3
     np.testing.assert_allclose(restored, 5.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("to", ["onnx", "tflite"])
+def test_a_file_says_how_its_ranges_were_found(to: str, tmp_path: Path) -> None:
+    arch = archdsl.parse("arch net input 8x8x3 stem { conv_k3_o8 } head { pool fc_o4 }")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    (tmp_path / "secret").mkdir()
+    path = tmp_path / "secret" / "some.npz"
+    np.savez(path, images=pixels)
+    options = {"to": to, "dtype": "int8", "calibration": path, "preprocess": "unit"}
+    made = archdsl.compile(arch, **options, ranges="percentile")
+    assert made.job.calibrated == {
+        "ranges": "percentile",
+        "calibration": "some.npz",
+        "calibration_images": "3",
+        "preprocess": "unit",
+    }
+    for text in (b"calibration_images", b"some.npz", b"percentile", b"unit"):
+        assert text in made.data
+    assert b"secret" not in made.data
+    again = archdsl.compile(arch, to, dtype="int8", ranges=made.job.ranges)
+    assert again.job.calibrated == {"ranges": "given"}
+    assert b"calibration_images" not in again.data

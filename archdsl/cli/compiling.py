@@ -218,9 +218,6 @@ def compile_(
         writable(out, file, json=json)
     arch = load(file, overrides)
     try:
-        images = None
-        if calibration["calibration"] is not None:
-            images, _ = pictures(calibration["calibration"], calibration["preprocess"], arch)
         with progress_bar("calibrating") as progress:
             artifact = compile(
                 arch,
@@ -229,12 +226,13 @@ def compile_(
                 dtype=dtype,
                 features=_stages(features),
                 fold=not keep_norm,
-                calibration=images,
+                calibration=calibration["calibration"],
+                preprocess=calibration["preprocess"],
                 ranges=calibration["ranges"] or DEFAULT,  # type: ignore[arg-type]
                 filename=Path(out).name if out not in (None, "-") else None,
                 progress=progress,
             )
-    except BackendError as failure:
+    except (BackendError, ImportError) as failure:
         raise Refusal(str(failure)) from None
     beside = artifact.emission.beside
     if out == "-":
