@@ -232,7 +232,12 @@ def compile_(
                 filename=Path(out).name if out not in (None, "-") else None,
                 progress=progress,
             )
-    except (BackendError, ImportError) as failure:
+    except BackendError as failure:
+        raise Refusal(str(failure)) from None
+    except ImportError as failure:
+        # With a name it is Python's own, and not what tells of a package that is to be installed.
+        if failure.name is not None:
+            raise
         raise Refusal(str(failure)) from None
     beside = artifact.emission.beside
     if out == "-":
