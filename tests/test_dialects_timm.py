@@ -478,7 +478,9 @@ def test_random_definitions(part: int, timm: ModuleType) -> None:
         try:
             arch = read(keywords)
         except ArchError as error:
-            assert "an expansion of" in str(error), (seed, keywords)
+            # Attention's `d` in repeats of different widths, of which timm takes no notice.
+            reasons = ("an expansion of", "timm's `mha` passes over `d`")
+            assert any(reason in str(error) for reason in reasons), (seed, keywords)
             continue
         assert arch.cost().params == parameters(theirs), (seed, keywords)
         compare(keywords, arch, theirs, 33)
