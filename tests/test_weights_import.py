@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
 import sys
 import zipfile
@@ -771,36 +770,6 @@ def test_a_compressed_dataset_is_read(h5: Path) -> None:
         del file[KERNEL]
         file.create_dataset(KERNEL, data=values, compression="gzip", shuffle=True)
     assert digest(import_weights(h5, arch)) == before
-
-
-@pytest.mark.parametrize("suffix", [".h5", ".keras", ".weights.h5", ".pth", ".old.pth"])
-def test_random_corruptions(suffix: str, tmp_path: Path) -> None:
-    arch = archdsl.parse(SMALL)
-    weights = lively(arch)
-    path = tmp_path / f"a{suffix}"
-    if suffix == ".keras":
-        keras_files.write_keras(path, keras(arch, weights))
-    elif suffix == ".weights.h5":
-        keras_files.write_weights_h5(path, keras(arch, weights))
-    elif suffix == ".h5":
-        keras_files.write_h5(path, keras(arch, weights))
-    else:
-        torch.save(as_state(weights), path, _use_new_zipfile_serialization=suffix == ".pth")
-    data = path.read_bytes()
-    chance = random.Random(2)
-    for _ in range(60):
-        found = bytearray(data)
-        if chance.random() < 0.2:
-            del found[chance.randrange(len(found)) :]
-        else:
-            for _ in range(chance.choice((1, 2, 4, 16))):
-                found[chance.randrange(len(found))] = chance.choice((0, 1, 127, 128, 255))
-        path.write_bytes(found)
-        try:
-            import_weights(path, arch)
-        except ArchError as error:
-            codes = {diagnostic.code for diagnostic in error.diagnostics}
-            assert codes <= {"E0802", "E0803", "E0805"}
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping
@@ -250,10 +251,10 @@ def _benchmark_model(source: SourceText) -> Entries:
             average = _AVERAGE.search(line[0])
             stated = {key: _number(value) for key, value in _FIELD.findall(fields)}
             us = stated.get("median", _number(average[1]) if average else None)
-            facts = {}
-            low, high = stated.get("p5"), stated.get("p95")
-            numbers = all(isinstance(one, float) for one in (us, low, high))
-            if numbers and us > 0:
+            facts: dict[str, Any] = {}
+            ends = [stated.get(key) for key in ("p5", "p95")]
+            low, high = (end if isinstance(end, float) else math.nan for end in ends)
+            if isinstance(us, float) and us > 0 and not math.isnan(high - low):
                 facts["spread"] = (high - low) / 2 / us
             name = graph or PurePath(source.name).name
             entries.append(Entry(name, us, Offsets(line.start(), line.end()), facts=facts))

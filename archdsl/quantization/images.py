@@ -19,6 +19,7 @@ from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.limits import MAX_IMAGE_BYTES, MAX_TEXT
 from archdsl.quantization.presets import PRESETS, Preset, pixels, prepared
+from archdsl.weights.archives import disk_fails
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _SHOWN = 8
@@ -167,6 +168,9 @@ def _npz(path: Path, arch: Arch, preset: Preset | None) -> Images:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {info.filename for info in archive.infolist()}
+            for name in names:
+                # Its name stands twice, and is compared.
+                archive.open(name).close()
             if "images.npy" not in names:
                 arrays = listed(sorted(quoted(name.removesuffix(".npy")) for name in names)[:8])
                 _refuse(f"{what}: has no array `images`", f"it has {arrays or 'no arrays'}")
@@ -177,9 +181,11 @@ def _npz(path: Path, arch: Arch, preset: Preset | None) -> Images:
                 _check_labels(what, *_header(archive, "labels.npy", what), shape[0])
                 labels = _checked_labels(what, _array(archive, "labels.npy"), arch)
             images = _array(archive, "images.npy")
-    except (ArchError, OSError, MemoryError):
+    except (ArchError, MemoryError):
         raise
     except Exception as fault:  # zipfile, zlib and numpy raise many kinds for broken files
+        if disk_fails(fault):
+            raise
         _refuse(f"{what}: is a broken .npz file ({str(fault)[:200]})")
     return Images(_checked(what, images, input, preset), labels)
 
@@ -201,6 +207,8 @@ def _header(archive: zipfile.ZipFile, name: str, what: str) -> tuple[Any, Shape]
 def _array(archive: zipfile.ZipFile, name: str) -> Array:
     with archive.open(name) as file:
         found: Array = np.lib.format.read_array(file, allow_pickle=False)
+        # The checksum is looked at where the entry ends.
+        file.read(1)
     return found
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 
 from archdsl.limits import MAX_TENSORS
+
+_PIECE = 1 << 20
 
 # The first bytes: of PyTorch's files before 1.6, of zip archives, of HDF5.
 OLD_PTH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -40,6 +43,11 @@ class Unreadable(Exception):
     """Why a file is not a whole checkpoint."""
 
 
+def disk_fails(fault: BaseException) -> bool:
+    """Whether reading failed for the disk's sake, and not since a file's places lead nowhere."""
+    return isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL)
+
+
 def members(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
     """What lies in a zip archive, by its table of contents.
 
@@ -50,10 +58,34 @@ def members(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             found = archive.infolist()
-    except OSError:
-        raise
     except Exception as fault:  # zipfile raises half a dozen kinds for files that are cut
+        if disk_fails(fault):
+            raise
         raise Unreadable(f"a broken zip archive ({fault})") from None
     if len(found) > MAX_TENSORS:
         raise Unreadable(f"a zip archive of {len(found):,} entries; the limit is {MAX_TENSORS:,}")
     return found
+
+
+def check_sums(path: str | os.PathLike[str]) -> None:
+    """Compare every entry of a zip archive with its checksum.
+
+    Where all checksums are zero there are none: `torch.serialization.set_crc32_options(False)`.
+
+    Raises:
+        OSError: the file cannot be read.
+        Unreadable: an entry is not what was written.
+    """
+    entries = members(path)
+    if not any(info.CRC for info in entries):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in entries:
+                with archive.open(info) as entry:
+                    while entry.read(_PIECE):
+                        pass
+    except Exception as fault:  # as above
+        if disk_fails(fault):
+            raise
+        raise Unreadable(f"a broken zip archive ({fault})") from None

@@ -19,7 +19,16 @@ import numpy as np
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER, MAX_TENSORS
-from archdsl.weights.archives import HDF5, OLD_PTH, ZIP, Unreadable, foreign, members
+from archdsl.weights.archives import (
+    HDF5,
+    OLD_PTH,
+    ZIP,
+    Unreadable,
+    check_sums,
+    disk_fails,
+    foreign,
+    members,
+)
 from archdsl.weights.keras import read_keras
 from archdsl.weights.layers import Checkpoint, Layer, Tensor
 from archdsl.weights.store import TRACKED
@@ -118,15 +127,17 @@ def _pytorch(path: str | os.PathLike[str]) -> Checkpoint:
             raise Unreadable(f"its table of tensors has more than {MAX_HEADER:,} bytes")
         if sum(info.file_size for info in entries) > os.path.getsize(path):
             raise Unreadable("its entries overlap")
+        # PyTorch looks at no checksums.
+        check_sums(path)
     try:
         with warnings.catch_warnings():
             # Of a broken pickle it remarks that its version is new.
             warnings.simplefilter("ignore")
             # weights_only: a pickle that calls anything but tensors' constructors is refused.
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except OSError:
-        raise
     except Exception as fault:  # the unpickler raises whatever a broken pickle leads it to
+        if disk_fails(fault):
+            raise
         first = str(fault).strip().partition("\n")[0][:200]
         hint = "; save `model.state_dict()`" if "weights_only" in str(fault).lower() else ""
         raise Unreadable(f"PyTorch cannot load it as weights alone ({first}){hint}") from None

@@ -7,12 +7,16 @@ files, and filters that HDF5 would load as plug-ins are refused, and no layer's 
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -22,7 +26,7 @@ from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import quoted
 from archdsl.limits import MAX_NESTING, MAX_TENSORS
-from archdsl.weights.archives import Unreadable, members
+from archdsl.weights.archives import Unreadable, disk_fails, members
 from archdsl.weights.layers import Checkpoint, Layer, Tensor
 
 _FILTERS = {1, 2, 3, 4, 5, 6}
@@ -41,6 +45,9 @@ _ROLES = {
 # What may lie beside the weights in a .keras archive: Adam keeps two more numbers for each.
 _SLACK, _COPIES = 64 << 20, 8
 
+_PATIENCE, _PACE = 60, 1 << 20
+"""Seconds that a file's reading may take, and one more for so many weights."""
+
 
 def read_keras(path: str | os.PathLike[str], count: int, stack: ExitStack) -> Checkpoint:
     """The layers of a Keras file, which `stack` closes; `count` weights are wanted of it.
@@ -51,6 +58,49 @@ def read_keras(path: str | os.PathLike[str], count: int, stack: ExitStack) -> Ch
         Unreadable: it is not a whole Keras file, or one that reaches beyond itself.
     """
     h5py = _h5py()
+    looked_into(path, count)
+    return _read_keras(h5py, path, count, stack)
+
+
+def looked_into(path: str | os.PathLike[str], count: int) -> None:
+    """Let another process read a file first: some broken ones HDF5 never comes to an end with.
+
+    What that process finds to be wrong is found, and said, here.
+
+    Raises:
+        Unreadable: it crashed, or took longer than reading takes.
+    """
+    code = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+        "from archdsl.weights.keras import look_into; look_into(sys.argv[2], int(sys.argv[3]))"
+    )
+    words = [json.dumps(sys.path), os.path.abspath(path), str(count)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE + count / _PACE,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unreadable("HDF5 does not come to an end with it") from None
+    if done.returncode < 0:
+        raise Unreadable(f"HDF5 crashes on it (signal {-done.returncode})")
+
+
+def look_into(path: str, count: int) -> None:
+    """Read all that `read_keras` lets be read of a file."""
+    with ExitStack() as stack, suppress(Unreadable):
+        for layer in _read_keras(_h5py(), path, count, stack).layers:
+            for tensor in layer.tensors.values():
+                if math.prod(tensor.shape) <= count:
+                    with suppress(Unreadable):
+                        tensor.read()
+
+
+def _read_keras(
+    h5py: Any, path: str | os.PathLike[str], count: int, stack: ExitStack
+) -> Checkpoint:
     source = _unpacked(path, count) if zipfile.is_zipfile(path) else path
     try:
         file = stack.enter_context(h5py.File(source, "r"))
@@ -90,9 +140,9 @@ def _unpacked(path: str | os.PathLike[str], count: int) -> io.BytesIO:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(files[0]) as entry:
             data = entry.read(limit + 1)
-    except OSError:
-        raise
     except Exception as fault:  # zipfile and zlib raise several kinds
+        if disk_fails(fault):
+            raise
         raise Unreadable(f"a broken zip archive ({fault})") from None
     if len(data) != files[0].file_size:
         raise Unreadable("a broken zip archive: an entry has another size than its table says")
