@@ -28,8 +28,9 @@ from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import ArchSpec, Attributes, Block, Classifier, Expect, Published, Variant
 from archdsl.lang.syntax import parse_file
-from archdsl.lang.values import sentence
-from archdsl.limits import MAX_BLOCKS
+from archdsl.lang.values import limit_hint, sentence
+from archdsl.limits import Raised, in_force, most
+from archdsl.limits import hint as limit_of
 from archdsl.passes.cost import (
     Cost,
     Dtype,
@@ -76,6 +77,7 @@ class Run:
     totals: Totals
     after: State
     problems: tuple[Misfit, ...]
+    operators: int = 0
 
 
 class BlockCompiler:
@@ -132,7 +134,7 @@ class BlockCompiler:
         body = self._body(block)
         strided = getattr(block, "stride", (1, 1)) != (1, 1)
         try:
-            for index in range(min(repeats, MAX_BLOCKS + 1)):
+            for index in range(min(repeats, most("blocks") + 1)):
                 unit = self._unit(body, shape, index == 0 or not strided)
                 units.append(unit)
                 shape = unit.fragment.output
@@ -145,7 +147,9 @@ class BlockCompiler:
         elif out is not None:
             written = out.channels
         total = add_totals(unit.cost.totals for unit in units)
-        return Run(block, tuple(units), total, State(shape, written), tuple(problems))
+        operators = sum(len(unit.fragment.nodes) for unit in units)
+        after = State(shape, written)
+        return Run(block, tuple(units), total, after, tuple(problems), operators)
 
     def _body(self, block: Block) -> Block:
         """The one block that stands for all that differ from it in `r` or `i` alone."""
@@ -162,10 +166,39 @@ class BlockCompiler:
         return found
 
 
-@lru_cache(maxsize=256)
 def block_compiler(attributes: Attributes) -> BlockCompiler:
     """The compiler for these attributes: shared by all architectures that have them."""
+    return _block_compiler(attributes, in_force())
+
+
+@lru_cache(maxsize=256)
+def _block_compiler(attributes: Attributes, _: Raised) -> BlockCompiler:
     return BlockCompiler(attributes)
+
+
+_COUNTED = {
+    "operators": "operators",
+    "params": "parameters",
+    "weight_bytes": "bytes of kernels",
+    "activation_bytes": "bytes of activations at once",
+    "macs": "multiply-accumulates",
+}
+"""What a network is counted in, by the name of its limit."""
+
+
+def beyond(total: Totals, operators: int) -> tuple[str, str] | None:
+    """The first limit of a network that these counts are beyond: a sentence, and its help."""
+    counts = (
+        operators,
+        total.params,
+        4 * total.weights,
+        4 * total.peak,
+        total.macs_conv_linear + total.macs_attention,
+    )
+    for (name, what), count in zip(_COUNTED.items(), counts, strict=True):
+        if count > most(name):
+            return f"the network has more than {most(name):,} {what}", limit_of(name)
+    return None
 
 
 class Placed(NamedTuple):
@@ -262,14 +295,32 @@ class Arch:
                     span = self.origins.field(path, index, problem.field)
                     message, hint = problem.message, problem.help
                     diagnostics.append(Diagnostic(problem.code, message, span, hint))
-                if blocks > MAX_BLOCKS:
+                if blocks > most("blocks"):
                     span = self.origins.field(path, index, "repeats")
-                    message = f"the network has more than {MAX_BLOCKS:,} blocks"
-                    raise ArchError([*diagnostics, Diagnostic("E0110", message, span)])
+                    message = f"the network has more than {most('blocks'):,} blocks"
+                    fault = Diagnostic("E0110", message, span, limit_of("blocks"))
+                    raise ArchError([*diagnostics, fault])
                 state = run.after
         if diagnostics:
             raise ArchError(diagnostics)
-        return tuple(placed), add_totals(item.run.totals for item in placed)
+        total = add_totals(item.run.totals for item in placed)
+        if beyond(total, sum(item.run.operators for item in placed)):
+            raise ArchError([self._beyond(placed)])
+        return tuple(placed), total
+
+    def _beyond(self, placed: Iterable[Placed]) -> Diagnostic:
+        """The fault of a network beyond a limit, at the block that leads beyond it."""
+        total, operators, found = Totals(), 0, None
+        for item in placed:
+            total = add_totals([total, item.run.totals])
+            operators += item.run.operators
+            found = beyond(total, operators)
+            if found:
+                break
+        assert found is not None
+        message, help = found
+        span = self.origins.field(item.section, item.position, None)
+        return Diagnostic("E0110", message, span, help)
 
     def blocks(self) -> Iterable[tuple[Origin, Unit]]:
         """The lowered blocks in order, repeats counted, each with its origin."""
@@ -386,16 +437,18 @@ def overridden(attributes: Attributes, overrides: Mapping[str, Any]) -> Attribut
         (k, tuple(v) if isinstance(v, list) else v if isinstance(v, Hashable) else repr(v))
         for k, v in overrides.items()
     )
-    return _validated(attributes, tuple(pairs))
+    return _validated(attributes, tuple(pairs), in_force())
 
 
 @lru_cache(maxsize=1024)
-def _validated(attributes: Attributes, overrides: tuple[tuple[str, Any], ...]) -> Attributes:
+def _validated(
+    attributes: Attributes, overrides: tuple[tuple[str, Any], ...], _: Raised
+) -> Attributes:
     try:
         return Attributes.model_validate({**dict(attributes), **dict(overrides)})
     except ValidationError as errors:
         raise ArchError(
-            Diagnostic("E0403", f"`{error['loc'][0]}`: {sentence(error)}")
+            Diagnostic("E0403", f"`{error['loc'][0]}`: {sentence(error)}", None, limit_hint(error))
             for error in errors.errors(include_url=False, include_input=False)
         ) from None
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archdsl.compiler import Arch, Placed, Run, State, block_compiler, overridden
+from archdsl.compiler import Arch, Placed, Run, State, beyond, block_compiler, overridden
 from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.printer import print_block
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import Attributes, Block
-from archdsl.limits import MAX_BLOCKS, MAX_WORD
+from archdsl.limits import hint, in_force, most
 from archdsl.passes.cost import Cost, Dtype, FragmentCost, Totals, add_totals, network_cost
 
 
@@ -23,9 +23,9 @@ def _read(text: str, name: str) -> Block:
         ArchError: it is not a block string.
     """
     source = SourceText(name, text)
-    if len(text) > MAX_WORD:
-        message = f"a block string has at most {MAX_WORD:,} characters"
-        raise ArchError([Diagnostic("E0110", message, source.span(0, 1))])
+    if len(text) > most("word"):
+        message = f"a block string has at most {most('word'):,} characters"
+        raise ArchError([Diagnostic("E0110", message, source.span(0, 1), hint("word"))])
     decoded = decode(text)
     if decoded.block is None:
         raise ArchError(
@@ -97,9 +97,9 @@ def block(text: str, arch: Arch | None = None) -> BlockString:
 
 
 def _too_many(text: str, number: int) -> ArchError:
-    message = f"a network has at most {MAX_BLOCKS:,} blocks, repeats counted"
+    message = f"a network has at most {most('blocks'):,} blocks, repeats counted"
     span = SourceText(f"<block {number}>", text).span(0, len(text))
-    return ArchError([Diagnostic("E0110", message, span)])
+    return ArchError([Diagnostic("E0110", message, span, hint("blocks"))])
 
 
 class _Position:
@@ -130,6 +130,7 @@ class Coster:
 
     def __init__(self, arch: Arch) -> None:
         self.arch = arch
+        self._limits = in_force()
         self._compiler = block_compiler(arch.attributes)
         stem = [item.run for item in arch.placed if item.section == "stem"]
         self._stem = tuple(stem)
@@ -149,12 +150,15 @@ class Coster:
         """
         if isinstance(blocks, str):
             raise TypeError("the stages are a list of block strings, not one string")
+        if in_force() is not self._limits:
+            self._under_other_limits()
         total = self._stem_totals
         params, conv, attention = total.params, total.macs_conv_linear, total.macs_attention
         weights, activations, peak = total.weights, total.activations, total.peak
         position = self._position(self._start)
         runs: list[Run] = []
-        count = 0
+        most_blocks = most("blocks")
+        count = operators = 0
         for text in blocks:
             step = position.steps.get(text)
             if step is None:
@@ -162,7 +166,8 @@ class Coster:
             run, total, position = step
             runs.append(run)
             count += len(run.units)
-            if count > MAX_BLOCKS:
+            operators += run.operators
+            if count > most_blocks:
                 raise _too_many(text, len(runs))
             params += total.params
             conv += total.macs_conv_linear
@@ -181,9 +186,19 @@ class Coster:
             max(peak, total.peak),
         )
         arch = self.arch
+        fault = beyond(whole, operators)
+        if fault:
+            raise ArchError([Diagnostic("E0110", fault[0], None, fault[1])])
         layers = _StreamLayers(self._stem, runs, head)
         width = arch.attributes.width
         return network_cost(arch.name, arch.input, arch.classes, whole, layers, dtype, batch, width)
+
+    def _under_other_limits(self) -> None:
+        """Forget what is known of blocks: more, or fewer, of them are valid now."""
+        self._limits = in_force()
+        self._compiler = block_compiler(self.arch.attributes)
+        self._positions.clear()
+        self._steps = 0
 
     def _position(self, state: State) -> _Position:
         found = self._positions.get(state)

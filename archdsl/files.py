@@ -13,7 +13,7 @@ from typing import Any
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
-from archdsl.limits import MAX_TEXT
+from archdsl.limits import hint, most
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +158,10 @@ def decode_source(name: str, data: bytes) -> SourceText:
     Raises:
         ArchError: E0106 where the bytes are not UTF-8, E0110 where there are too many.
     """
-    if len(data) > 4 * MAX_TEXT:
-        message = f"the file has {len(data):,} bytes; the limit is {MAX_TEXT:,} characters"
-        raise ArchError([Diagnostic("E0110", message, SourceText(name, "").span(0, 0))])
+    if len(data) > 4 * most("text"):
+        message = f"the file has {len(data):,} bytes; the limit is {most('text'):,} characters"
+        place = SourceText(name, "").span(0, 0)
+        raise ArchError([Diagnostic("E0110", message, place, hint("text"))])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -180,4 +181,4 @@ def read_source(path: str | os.PathLike[str]) -> SourceText:
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
-        return decode_source(name, file.read(4 * MAX_TEXT + 1))
+        return decode_source(name, file.read(4 * most("text") + 1))

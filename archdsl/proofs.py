@@ -15,10 +15,7 @@ from archdsl.lang.source import SourceText
 from archdsl.lang.spec import Attributes, Block, Published
 from archdsl.lang.syntax import parse_file
 from archdsl.lang.widths import rounded
-from archdsl.limits import MAX_BLOCKS
-
-_MAX_PROVED = 2 * MAX_BLOCKS
-"""Blocks of the text that are proved in all, those of each variant counted."""
+from archdsl.limits import hint, most
 
 _UNITS = {"k": Decimal(10) ** 3, "m": Decimal(10) ** 6, "g": Decimal(10) ** 9}
 
@@ -44,7 +41,7 @@ def check(
     overridden = any(value is not None for value in (width, input, classes))
     names = [variant] if variant or overridden else [None, *(v.name for v in spec.variants)]
     found = list(elaborated.diagnostics)
-    blocks = 0
+    blocks, most_proved = 0, 2 * most("blocks")
     for name in names:
         try:
             arch = Arch(spec, origins, variant=name, width=width, input=input, classes=classes)
@@ -57,9 +54,9 @@ def check(
             found += prove_expect(arch)
             found += prove_published(arch)
         blocks += len(arch.placed)
-        if blocks > _MAX_PROVED:
-            message = f"the variants have more than {_MAX_PROVED:,} blocks in all"
-            found.append(Diagnostic("E0110", message, origins.variant(name)))
+        if blocks > most_proved:
+            message = f"the variants have more than {most_proved:,} blocks in all"
+            found.append(Diagnostic("E0110", message, origins.variant(name), hint("blocks")))
             break
     found += _tacit(elaborated)
     return in_order(found)

@@ -71,6 +71,8 @@ DOCUMENTS = (
     "docs/weights.md",
     "docs/backends.md",
     "docs/dialects.md",
+    "docs/limits.md",
+    "docs/testing.md",
 )
 """docs/errors.md is written by tests/test_diagnostics.py."""
 
@@ -336,53 +338,63 @@ def attributes() -> str:
 
 
 _LIMITS = {
-    "MAX_TEXT": "characters of a text",
-    "MAX_TOKENS": "words and signs of a text, and the gaps between them",
-    "MAX_WORD": "characters of a word or a block string",
-    "MAX_STATEMENTS": "variants of a file; `published` statements, those of variants counted",
-    "MAX_BLOCKS": "blocks of a network, repeats counted",
-    "MAX_REPEATS": "`r`",
-    "MAX_KERNEL": "a kernel's side",
-    "MAX_STRIDE": "a stride",
-    "MAX_CHANNELS": "channels as written",
-    "MAX_SIDE": "pixels of an image's side",
-    "MAX_EXPANSION": "`e`",
-    "MAX_HEADS": "attention heads",
-    "MAX_CLASSES": "`classes`",
-    "MAX_SCALE": "`width` and `depth`",
-    "MAX_NESTING": "arrays and objects inside each other, in another library's notation",
-    "MAX_ERRORS": "errors that are reported of one text",
-    "MAX_PROFILES_TEXT": "characters of a file of device profiles",
-    "MAX_SKIPPED": "words of a text that are skipped, for they fit nowhere",
+    "text": "characters of a text",
+    "tokens": "words and signs of a text, and the gaps between them",
+    "word": "characters of a word or a block string",
+    "statements": "variants of a file; `published` statements, those of variants counted",
+    "blocks": "blocks of a network, repeats counted",
+    "repeats": "`r`",
+    "kernel": "a kernel's side",
+    "channels": "channels as written",
+    "side": "pixels of an image's side",
+    "expansion": "`e`",
+    "heads": "attention heads",
+    "classes": "`classes`",
+    "scale": "`width` and `depth`",
+    "operators": "operators of a network",
+    "params": "parameters of a network",
+    "weight_bytes": "bytes of a network's kernels, as float32",
+    "activation_bytes": "bytes of its activations that live at once, for one image, as float32",
+    "macs": "multiply-accumulates of a network, for one image",
 }
+"""Those that can be raised, by name."""
 
-
-_FILE_LIMITS = {
-    "MAX_HEADER": "bytes of a file's table of tensors",
-    "MAX_TENSORS": "tensors of a checkpoint, or groups of its HDF5 file",
-    "MAX_PIXELS": "pixels of a photo",
-    "MAX_IMAGE_BYTES": "bytes of a set of images, as float32",
-    "MAX_RESULTS": "bytes of a file of measured times",
-    "MAX_MEASURED": "networks that were measured together",
+_FIXED = {
+    "stride": "a stride",
+    "nesting": "arrays and objects inside each other, in another library's notation",
+    "errors": "errors that are reported of one text",
+    "profiles_text": "characters of a file of device profiles",
+    "skipped": "words of a text that are skipped, for they fit nowhere",
+    "header": "bytes of a file's table of tensors",
+    "tensors": "tensors of a checkpoint, or groups of its HDF5 file",
+    "pixels": "pixels of a photo",
+    "image_bytes": "bytes of a set of images, as float32",
+    "results": "bytes of a file of measured times",
+    "measured": "networks that were measured together",
 }
+"""Those that bound how a file is read."""
 
 
 def most() -> str:
-    """The limits of texts."""
+    """The limits that can be raised."""
     return _limits(_LIMITS)
 
 
 def most_of_files() -> str:
-    """The limits of weight files and images."""
-    return _limits(_FILE_LIMITS)
+    """The others."""
+    return _limits(_FIXED)
 
 
 def _limits(table: dict[str, str]) -> str:
-    stated = {name for name in vars(limits) if name.startswith("MAX_")}
-    described = {*_LIMITS, *_FILE_LIMITS}
+    stated = {name.removeprefix("MAX_").lower() for name in vars(limits) if name[:4] == "MAX_"}
+    described = {*_LIMITS, *_FIXED}
     assert stated == described, stated ^ described
-    rows = [(what, _figure(getattr(limits, name))) for name, what in table.items()]
-    return _table(("what", "at most"), rows, 1)
+    assert set(_LIMITS) == set(limits.RAISABLE)
+    rows = [
+        (f"`{name}`", what, _figure(getattr(limits, f"MAX_{name.upper()}")))
+        for name, what in table.items()
+    ]
+    return _table(("name", "what", "at most"), rows, 1)
 
 
 def rounding() -> str:

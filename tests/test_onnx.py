@@ -18,9 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from onnx import onnx_ml_pb2, shape_inference
-from test_torch_random import texts
 
 import archdsl
 from archdsl.backend import Artifact
@@ -32,6 +31,7 @@ from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, Add, Conv2d, Op, Shape
 from archdsl.library import members
 from archdsl.passes.fold import Folded, fold_batch_norm
+from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
 TOLERANCE = 1e-4
@@ -147,14 +147,12 @@ def small_weights(small: archdsl.Arch) -> dict[str, Any]:
     derandomize=True,
     # Each attempt at a smaller network takes its time, and these are small.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-@given(texts())
-def test_every_node_of_a_random_network_has_the_value_that_the_graph_says(text: str) -> None:
-    try:
-        arch = archdsl.parse(text)
-    except archdsl.ArchError:
-        assume(False)
+@given(architectures(largest=17))
+def test_every_node_of_a_random_network_has_the_value_that_the_graph_says(
+    arch: archdsl.Arch,
+) -> None:
     weights = lively(arch)
     batch = images(arch, 2)
 

@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from test_onnx import SMALL, checked, images, values
 from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
-from test_torch_random import texts
 
 import archdsl
 from archdsl.backend import Artifact, Job, Options
@@ -26,6 +25,7 @@ from archdsl.ir.node import Node
 from archdsl.ir.ops import Input
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.quantization.ranges import Range, observe
+from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
 __all__ = ["checkpoint"]  # a fixture
@@ -246,14 +246,10 @@ def test_features_are_float(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-@given(texts())
-def test_a_random_network_is_valid_and_right(text: str) -> None:
-    try:
-        arch = archdsl.parse(text)
-    except archdsl.ArchError:
-        assume(False)
+@given(architectures(largest=17))
+def test_a_random_network_is_valid_and_right(arch: archdsl.Arch) -> None:
     weights = lively(arch)
     batch = images(arch, 2)
     found = ranges(arch, weights, batch)

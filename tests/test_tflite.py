@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import HealthCheck, assume, given, settings
-from test_torch_random import texts
+from hypothesis import HealthCheck, given, settings
 
 import archdsl
 from archdsl.backend import Artifact, BackendError, Job
@@ -43,6 +42,7 @@ from archdsl.ir.ops import (
 )
 from archdsl.library import members
 from archdsl.passes.fold import Folded, fold_batch_norm
+from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
 TOLERANCE = 1e-4
@@ -169,14 +169,10 @@ def enlivened(graph: Graph) -> dict[str, Any]:
     max_examples=150,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-@given(texts())
-def test_a_random_network_is_its_graph(text: str) -> None:
-    try:
-        arch = archdsl.parse(text)
-    except archdsl.ArchError:
-        assume(False)
+@given(architectures(largest=17))
+def test_a_random_network_is_its_graph(arch: archdsl.Arch) -> None:
     weights = enlivened(arch.graph())
     single = {key: value.astype(np.float32) for key, value in weights.items()}
     graph = arch.graph()

@@ -14,7 +14,7 @@ import gains
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
 from test_tflite import (
     FAULTY,
@@ -29,7 +29,6 @@ from test_tflite import (
     read,
     values,
 )
-from test_torch_random import texts
 
 import archdsl
 from archdsl.backend import Artifact, BackendError, Job, Options
@@ -40,6 +39,7 @@ from archdsl.ir.node import Node
 from archdsl.ir.ops import Input
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.quantization.ranges import Range, observe
+from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
 __all__ = ["checkpoint"]  # a fixture
@@ -247,14 +247,10 @@ def test_features_are_float(small: Small) -> None:
     max_examples=100,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-@given(texts())
-def test_a_random_network_is_one_delegate_and_right(text: str) -> None:
-    try:
-        arch = archdsl.parse(text)
-    except archdsl.ArchError:
-        assume(False)
+@given(architectures(largest=17))
+def test_a_random_network_is_one_delegate_and_right(arch: archdsl.Arch) -> None:
     graph = arch.graph()
     weights = {key: value.astype(np.float32) for key, value in enlivened(graph).items()}
     folded = fold_batch_norm(graph, weights)

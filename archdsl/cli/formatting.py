@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from archdsl.cli.options import Status, read_stdin
+from archdsl.cli.options import Status, limits_option, read_stdin
 from archdsl.cli.output import (
     colored,
     error,
@@ -20,7 +20,7 @@ from archdsl.cli.output import (
     write_json,
 )
 from archdsl.lang.diagnostics import ArchError
-from archdsl.limits import MAX_TEXT
+from archdsl.limits import most
 
 
 class Formatted(NamedTuple):
@@ -36,6 +36,7 @@ class Formatted(NamedTuple):
 
 
 @click.command()
+@limits_option
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--check", is_flag=True, help="Change nothing; name what would change, and exit 1.")
 @click.option("--diff", is_flag=True, help="Change nothing; show what would change, and exit 1.")
@@ -94,7 +95,7 @@ def _format(file: str) -> Formatted:
     else:
         try:
             with open(file, "rb") as stream:
-                before = stream.read(4 * MAX_TEXT + 1)
+                before = stream.read(4 * most("text") + 1)
         except FileNotFoundError:
             _refuse_published(file)
             raise

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.output import Refusal, write
-from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_SCALE, MAX_SIDE, MAX_TEXT
+from archdsl.limits import RAISABLE, most, raised
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
@@ -41,10 +41,14 @@ class Overrides(TypedDict):
 Check = Callable[[click.Context, click.Parameter, Any], Any]
 
 
-def within(low: float, high: float, *, above: bool = False) -> Check:
-    """A check that a number lies between two; `above` means not at the lower one itself."""
+def within(low: float, highest: float | str, *, above: bool = False) -> Check:
+    """A check that a number lies between two; `above` means not at the lower one itself.
+
+    The higher one may be the name of a limit.
+    """
 
     def call(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+        high = most(highest) if isinstance(highest, str) else highest
         # A NaN fails every comparison.
         if value is None or (low < value <= high) or (value == low and not above):
             return value
@@ -64,10 +68,10 @@ def _image(
     if match is None:
         raise click.BadParameter("must be HEIGHTxWIDTHxCHANNELS, such as 224x224x3")
     height, width, channels = (int(side) for side in match.groups())
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise click.BadParameter(f"sides must be from 1 to {MAX_SIDE} pixels")
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise click.BadParameter(f"channels must be from 1 to {MAX_CHANNELS}")
+    if not (1 <= height <= most("side") and 1 <= width <= most("side")):
+        raise click.BadParameter(f"sides must be from 1 to {most('side')} pixels")
+    if not 1 <= channels <= most("channels"):
+        raise click.BadParameter(f"channels must be from 1 to {most('channels')}")
     return height, width, channels
 
 
@@ -76,7 +80,7 @@ _OVERRIDES: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--width",
         type=float,
-        callback=within(0, MAX_SCALE, above=True),
+        callback=within(0, "scale", above=True),
         metavar="F",
         help="Another width multiplier.",
     ),
@@ -84,7 +88,7 @@ _OVERRIDES: tuple[Callable[[Command], Command], ...] = (
     click.option(
         "--classes",
         type=int,
-        callback=within(1, MAX_CLASSES),
+        callback=within(1, "classes"),
         metavar="N",
         help="Outputs of the classifier.",
     ),
@@ -129,13 +133,45 @@ def _complete_file(
     return items or [CompletionItem(incomplete, type="file")]
 
 
+def _raise_limits(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> None:
+    """Raise the limits that are named, until the command is done."""
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in RAISABLE:
+            raise click.BadParameter(
+                f"no limit is called {name!r}; there are {', '.join(RAISABLE)}"
+            )
+        if not re.fullmatch(r"[0-9]{1,16}", value.replace("_", "")):
+            raise click.BadParameter(f"{name}: must be NAME=VALUE with a whole number")
+        try:
+            ctx.with_resource(raised(**{name: int(value)}))
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+
+def limits_option(command: Command) -> Command:
+    """Let a command raise limits by `--limit`."""
+    return click.option(
+        "--limit",
+        multiple=True,
+        # Before the values of the other options are read.
+        is_eager=True,
+        expose_value=False,
+        callback=_raise_limits,
+        metavar="NAME=VALUE",
+        help="Raise a limit (docs/limits.md); may be repeated.",
+    )(command)
+
+
 def file_argument(command: Command) -> Command:
-    """Give a command FILE, as the argument `file`."""
+    """Give a command FILE, as the argument `file`, and `--limit`."""
+    command = limits_option(command)
     return click.argument("file", metavar="FILE", shell_complete=_complete_file)(command)
 
 
 def files_argument(command: Command) -> Command:
-    """Give a command one or more FILEs, as the argument `files`."""
+    """Give a command one or more FILEs, as the argument `files`, and `--limit`."""
+    command = limits_option(command)
     return click.argument(
         "files", metavar="FILE...", nargs=-1, required=True, shell_complete=_complete_file
     )(command)
@@ -196,7 +232,8 @@ def one_device(name: str) -> Device:
 
 
 def optional_files_argument(command: Command) -> Command:
-    """Give a command FILEs that may be left out, as the argument `files`."""
+    """Give a command FILEs that may be left out, as the argument `files`, and `--limit`."""
+    command = limits_option(command)
     return click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=_complete_file)(
         command
     )
@@ -223,7 +260,7 @@ def read_stdin() -> SourceText:
 
     if sys.stdin is None:
         raise OSError("standard input is closed")
-    data = sys.stdin.buffer.read(4 * MAX_TEXT + 1)
+    data = sys.stdin.buffer.read(4 * most("text") + 1)
     return decode_source("<stdin>", data)
 
 

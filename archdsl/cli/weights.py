@@ -15,6 +15,7 @@ from archdsl.cli.options import (
     as_json,
     deliver,
     file_argument,
+    limits_option,
     load,
     output_option,
     overridable,
@@ -84,6 +85,7 @@ def init(
 
 
 @weights.command("import")
+@limits_option
 @click.argument("checkpoint", type=click.Path())
 @click.option(
     "--for", "file", metavar="FILE", required=True, help="The architecture whose weights they are."
@@ -149,6 +151,7 @@ def _written(
 
 
 @weights.command("inspect")
+@limits_option
 @click.argument("file", metavar="W", type=click.Path())
 @click.option("--for", "arch_file", metavar="FILE", help="Say whether they fit an architecture.")
 @overridable

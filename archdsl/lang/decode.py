@@ -18,7 +18,8 @@ from archdsl.lang.diagnostics import did_you_mean, listed, quoted
 from archdsl.lang.spec import KINDS, AnyBlock, vocabulary
 from archdsl.lang.syntax import parse_block
 from archdsl.lang.trees import Part
-from archdsl.lang.values import CODES, number, sentence
+from archdsl.lang.values import CODES, limit_hint, number, sentence
+from archdsl.limits import Raised, in_force
 
 
 class Problem(NamedTuple):
@@ -45,9 +46,13 @@ class Decoded:
     guess: AnyBlock | None = None
 
 
-@lru_cache(maxsize=1 << 16)
 def decode(text: str) -> Decoded:
     """Read a block string. Memoised: equal strings give the same block object."""
+    return _decode(text, in_force())
+
+
+@lru_cache(maxsize=1 << 16)
+def _decode(text: str, _: Raised) -> Decoded:
     parts, errors = parse_block(text)
     if errors:
         hints = {",": "blocks are parted by spaces", "-": "fields are joined by `_`"}
@@ -202,7 +207,7 @@ class _Decoding:
         name = _field(kind, str(error["loc"][0] if error["loc"] else context.get("field", "")))
         at = self.places.get(name, (0, len(self.text)))
         shown = quoted(self.text[slice(*at)])
-        hint = None
+        hint = limit_hint(error)
         if code == "E0209":
             value = int(self.values[name])
             key = self.text[at[0] : at[1]].rstrip("0123456789")

@@ -45,8 +45,9 @@ from archdsl.lang.trees import (
     Word,
 )
 from archdsl.lang.trees import Variant as VariantTree
-from archdsl.lang.values import number, sentence
-from archdsl.limits import MAX_ERRORS, MAX_STATEMENTS
+from archdsl.lang.values import limit_hint, number, sentence
+from archdsl.limits import MAX_ERRORS, Raised, in_force, most
+from archdsl.limits import hint as limit_of
 
 
 class Elaborated(NamedTuple):
@@ -272,7 +273,7 @@ class _Elaboration:
         if "input" not in statements:
             self.missing("input", "gives the image's size and channels", "input 224x224x3")
             raw.append(("input", (224, 224, 3)))
-        result, errors = _read_attributes(tuple(raw))
+        result, errors = _read_attributes(tuple(raw), in_force())
         for error in errors:
             self.bad_value(statements, error)
         return result
@@ -305,7 +306,7 @@ class _Elaboration:
 
     def bad_word(self, word: Word, error: Mapping[str, Any]) -> None:
         says = sentence(error)
-        hint = None
+        hint = limit_hint(error)
         allowed = re.findall(r"`([^`]+)`", says)
         guess = did_you_mean(word.text, allowed)
         if guess:
@@ -341,10 +342,11 @@ class _Elaboration:
 
     def published(self, item: Statement) -> Published:
         self.sources += 1
-        if self.sources > MAX_STATEMENTS:
-            if self.sources == MAX_STATEMENTS + 1:
-                message = f"there are more than {MAX_STATEMENTS} `published` statements"
-                self.error("E0110", message, item.keyword)
+        highest = most("statements")
+        if self.sources > highest:
+            if self.sources == highest + 1:
+                message = f"there are more than {highest:,} `published` statements"
+                self.error("E0110", message, item.keyword, limit_of("statements"))
             return Published()
         if item.value is not None:
             self.error("E0403", "`published` takes only `key=value`", item.value)
@@ -374,8 +376,9 @@ class _Elaboration:
         if name in variants:
             message = f"variant {quoted(name)} stands a second time"
             self.error("E0501", message, item.name, "give it another name")
-        if len(variants) == MAX_STATEMENTS:
-            self.error("E0110", f"there are more than {MAX_STATEMENTS} variants", item.name)
+        if len(variants) == most("statements"):
+            message = f"there are more than {most('statements'):,} variants"
+            self.error("E0110", message, item.name, limit_of("statements"))
         pairs: dict[str, Any] = {}
         self.pairs("variant", item.settings, VARIANT_SETTINGS, pairs)
         published: list[Published] = []
@@ -516,7 +519,7 @@ def _scalar(word: Word) -> int | float | str:
 
 @lru_cache(maxsize=1 << 12)
 def _read_attributes(
-    raw: tuple[tuple[str, Any], ...],
+    raw: tuple[tuple[str, Any], ...], _: Raised
 ) -> tuple[Attributes | None, tuple[Mapping[str, Any], ...]]:
     values = {name: dict(value) if name in _MODELS else value for name, value in raw}
     try:

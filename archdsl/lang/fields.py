@@ -4,18 +4,27 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from archdsl.limits import (
     MAX_CHANNELS,
+    MAX_CLASSES,
     MAX_EXPANSION,
     MAX_HEADS,
     MAX_KERNEL,
     MAX_REPEATS,
     MAX_SCALE,
-    MAX_SIDE,
     MAX_STRIDE,
+    most,
 )
 
 
@@ -37,6 +46,32 @@ class Flags:
     words: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """A limit of a field's value that can be raised, and its value where it is not."""
+
+    limit: str
+    default: float
+
+    def check(self, value: float) -> float:
+        highest = most(self.limit)
+        if value > highest:
+            raise PydanticCustomError(
+                "limit", "must be at most {most}", {"most": highest, "limit": self.limit}
+            )
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "maximum": self.default}
+
+
 _WIDTH = re.compile(r"([0-9]{1,12})([!+]?)")
 
 
@@ -51,10 +86,9 @@ def _width(value: object) -> Width:
             "width", "must be a whole number, or one with `!` or `+` after it"
         )
     channels = int(match[1])
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise PydanticCustomError(
-            "width", "must be from 1 to {limit} channels", {"limit": MAX_CHANNELS}
-        )
+    if not 1 <= channels <= most("channels"):
+        context = {"most": most("channels")} | ({"limit": "channels"} if channels else {})
+        raise PydanticCustomError("width", "must be from 1 to {most} channels", context)
     return Width(channels, match[2])  # type: ignore[arg-type]  # the pattern allows these marks
 
 
@@ -68,8 +102,8 @@ def _stride(value: object) -> tuple[int, int]:
     if not all(type(step) is int and 1 <= step <= MAX_STRIDE for step in pair):
         raise PydanticCustomError(
             "stride",
-            "must be one digit, or two for height and width, each from 1 to {limit}",
-            {"limit": MAX_STRIDE},
+            "must be one digit, or two for height and width, each from 1 to {most}",
+            {"most": MAX_STRIDE},
         )
     return pair
 
@@ -100,11 +134,13 @@ def _image(value: object) -> tuple[int, int, int]:
     ):
         raise PydanticCustomError("image", "must be HEIGHTxWIDTHxCHANNELS, such as 224x224x3")
     height, width, channels = value
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 1 <= channels <= MAX_CHANNELS):
+    side, deep = most("side"), most("channels")
+    if not (1 <= height <= side and 1 <= width <= side and 1 <= channels <= deep):
+        beyond = "side" if max(height, width) > side else "channels" if channels > deep else None
         raise PydanticCustomError(
             "image",
             "sides must be from 1 to {side} pixels, channels from 1 to {channels}",
-            {"side": MAX_SIDE, "channels": MAX_CHANNELS},
+            {"side": side, "channels": deep} | ({"limit": beyond} if beyond else {}),
         )
     return height, width, channels
 
@@ -138,15 +174,22 @@ OutWidth = Annotated[
 ]
 Stride = Annotated[tuple[int, int], BeforeValidator(_stride), WithJsonSchema(_PAIR_SCHEMA)]
 Image = Annotated[tuple[int, int, int], BeforeValidator(_image), WithJsonSchema(_IMAGE_SCHEMA)]
-Kernel = Annotated[int, Field(strict=True, ge=1, le=MAX_KERNEL), BeforeValidator(_odd)]
-OptionalKernel = Annotated[int, Field(strict=True, ge=0, le=MAX_KERNEL), BeforeValidator(_odd)]
-Channels = Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)]
-Repeats = Annotated[int, Field(strict=True, ge=1, le=MAX_REPEATS)]
-Heads = Annotated[int, Field(strict=True, ge=1, le=MAX_HEADS), BeforeValidator(_heads)]
-Expansion = Annotated[float, Field(strict=True, gt=0, le=MAX_EXPANSION, allow_inf_nan=False)]
+_KERNEL = (AtMost("kernel", MAX_KERNEL), BeforeValidator(_odd))
+_CHANNELS = AtMost("channels", MAX_CHANNELS)
+Kernel = Annotated[int, Field(strict=True, ge=1), *_KERNEL]
+OptionalKernel = Annotated[int, Field(strict=True, ge=0), *_KERNEL]
+Channels = Annotated[int, Field(strict=True, ge=1), _CHANNELS]
+Repeats = Annotated[int, Field(strict=True, ge=1), AtMost("repeats", MAX_REPEATS)]
+Heads = Annotated[
+    int, Field(strict=True, ge=1), AtMost("heads", MAX_HEADS), BeforeValidator(_heads)
+]
+Classes = Annotated[int, Field(strict=True, ge=1), AtMost("classes", MAX_CLASSES)]
+Expansion = Annotated[
+    float, Field(strict=True, gt=0, allow_inf_nan=False), AtMost("expansion", MAX_EXPANSION)
+]
 Ratio = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
-Scale = Annotated[float, Field(strict=True, gt=0, le=MAX_SCALE, allow_inf_nan=False)]
+Scale = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), AtMost("scale", MAX_SCALE)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]
 

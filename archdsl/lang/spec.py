@@ -23,6 +23,7 @@ from archdsl.lang.fields import (
     Activation,
     ActivationName,
     Channels,
+    Classes,
     Expansion,
     FactName,
     Flags,
@@ -40,10 +41,7 @@ from archdsl.lang.fields import (
     Text,
     VariantName,
 )
-from archdsl.limits import (
-    MAX_CLASSES,
-    MAX_STRIDE,
-)
+from archdsl.limits import MAX_STRIDE
 
 
 class _Spec(BaseModel):
@@ -417,9 +415,7 @@ class Attributes(_Spec):
         0.0, description="initial layer scale of uib, mqa and mha blocks, 0 for none"
     )
     droppath: Rate = Field(0.0, description="peak stochastic depth rate (training only)")
-    classes: Annotated[int, Field(strict=True, ge=1, le=MAX_CLASSES)] = Field(
-        1000, description="outputs of the classifier"
-    )
+    classes: Classes = Field(1000, description="outputs of the classifier")
 
 
 # -------------------------------------------------------------------------------------- sections
@@ -464,7 +460,7 @@ class Variant(_Spec):
     width: Scale | None = None
     depth: Scale | None = None
     droppath: Rate | None = None
-    classes: Annotated[int, Field(strict=True, ge=1, le=MAX_CLASSES)] | None = None
+    classes: Classes | None = None
     expect: Expect | None = None
     published: tuple[Published, ...] = ()
 

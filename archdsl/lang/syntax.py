@@ -17,7 +17,8 @@ from archdsl.lang.recovery import STARTS, FileErrors
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import SECTIONS, STATEMENTS
 from archdsl.lang.trees import Document, Item, Part, Word
-from archdsl.limits import MAX_TEXT, MAX_TOKENS, MAX_WORD
+from archdsl.limits import hint as limit_of
+from archdsl.limits import most
 
 # The words that the grammar only declares: the vocabulary stands in spec.py.
 _RESERVED: Mapping[str, str] = {
@@ -29,21 +30,24 @@ _RESERVED: Mapping[str, str] = {
 
 def parse_file(source: SourceText) -> Document:
     """Parse a whole file; syntax errors are in the document's diagnostics."""
-    if len(source.text) > MAX_TEXT:
-        message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
-        return Document(source, (), (), [Diagnostic("E0110", message, source.span(0, 1))])
+    most_tokens, most_of_word = most("tokens"), most("word")
+    if len(source.text) > most("text"):
+        message = f"the text has {len(source.text):,} characters; the limit is {most('text'):,}"
+        fault = Diagnostic("E0110", message, source.span(0, 1), limit_of("text"))
+        return Document(source, (), (), [fault])
     if source.text.lstrip()[:2].rstrip() in {"{", '{"'} and '"' in source.text:
         at = source.text.index("{")
         message, hint = "this is JSON, not an `.arch` text", "`archdsl convert --to arch` reads it"
         fault = Diagnostic("E0102", message, source.span(at, at + 1), hint)
         return Document(source, (), (), [fault], unread=True)
     language = grammar("arch.lark", "file")
-    if len(source.text) > MAX_TOKENS:
-        beyond = next(islice(language.scan(source.text), MAX_TOKENS, None), None)
+    if len(source.text) > most_tokens:
+        beyond = next(islice(language.scan(source.text), most_tokens, None), None)
         if beyond is not None:
-            message = f"the text has more than {MAX_TOKENS:,} words, signs and spaces"
+            message = f"the text has more than {most_tokens:,} words, signs and spaces"
             span = source.span(*beyond.span())
-            return Document(source, (), (), [Diagnostic("E0110", message, span)])
+            fault = Diagnostic("E0110", message, span, limit_of("tokens"))
+            return Document(source, (), (), [fault])
     comments: list[Word] = []
     document_errors: list[Diagnostic] = []
     state = language.start()
@@ -60,8 +64,9 @@ def parse_file(source: SourceText) -> Document:
             kind = _RESERVED.get(text)
             if kind is not None:
                 token = Word(kind, text, token.start)
-            elif len(text) > MAX_WORD:
-                errors.add("E0110", token, f"this word is longer than {MAX_WORD:,} characters")
+            elif len(text) > most_of_word:
+                message = f"this word is longer than {most_of_word:,} characters"
+                errors.add("E0110", token, message, limit_of("word"))
                 continue
             if source.text.startswith("=", match.end()):
                 last = errors.no_value(token, last)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from archdsl.limits import hint
+
 _NUMBER = re.compile(r"[0-9]{1,3}(?:_?[0-9]){0,40}")
 _DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,999}|\.[0-9]{1,999})(?:[eE][+-]?[0-9]{1,3})?")
 
@@ -56,6 +58,12 @@ def number(text: str) -> int | float | str:
         value = float(text)
         return value if math.isfinite(value) else text
     return text
+
+
+def limit_hint(error: Mapping[str, Any]) -> str | None:
+    """What to say of the limit that a value is beyond, if that is what pydantic finds wrong."""
+    name = error.get("ctx", {}).get("limit")
+    return hint(name) if name else None
 
 
 def sentence(error: Mapping[str, Any]) -> str:

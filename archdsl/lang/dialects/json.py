@@ -14,8 +14,9 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import ArchSpec, Norm, Rounding, SqueezeExcite
-from archdsl.lang.values import sentence
-from archdsl.limits import MAX_ERRORS, MAX_TEXT
+from archdsl.lang.values import limit_hint, sentence
+from archdsl.limits import MAX_ERRORS, most
+from archdsl.limits import hint as limit_of
 
 _LIST = "a list of block strings is of another library: `--from mnasnet` or `--from timm`"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -33,9 +34,9 @@ def read_json(source: SourceText) -> SourceText:
         ArchError: E0601 where it is not JSON, E0602 where it is not a specification; each error
             points at the value to blame.
     """
-    if len(source.text) > MAX_TEXT:
-        message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
-        raise ArchError([Diagnostic("E0110", message, source.span(0, 1))])
+    if len(source.text) > most("text"):
+        message = f"the text has {len(source.text):,} characters; the limit is {most('text'):,}"
+        raise ArchError([Diagnostic("E0110", message, source.span(0, 1), limit_of("text"))])
     try:
         data = _loads(source)
         notation = _foreign(data)
@@ -112,7 +113,7 @@ def _diagnostic(places: _Places, error: Any) -> Diagnostic:
         return Diagnostic("E0602", f"{prefix}the key `{path[-1]}` is missing", span)
     if unknown:
         return Diagnostic("E0602", f"{prefix}no such key in this place", span)
-    return Diagnostic("E0602", f"{prefix}{sentence(error)}", span)
+    return Diagnostic("E0602", f"{prefix}{sentence(error)}", span, limit_hint(error))
 
 
 class _Places:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.lang.source import SourceText, Span
-from archdsl.limits import MAX_NESTING, MAX_TEXT, MAX_TOKENS
+from archdsl.limits import MAX_NESTING, most
+from archdsl.limits import hint as limit_of
 
 Scalar = None | bool | int | float | str
 
@@ -69,9 +70,9 @@ def read_literal(source: SourceText, *, python: bool = False) -> Value:
         ArchError: E0601 (E0603 with `python`) where the text is no such value, E0110 where it is
             beyond a limit.
     """
-    if len(source.text) > MAX_TEXT:
-        message = f"the text has {len(source.text):,} characters; the limit is {MAX_TEXT:,}"
-        raise ArchError([Diagnostic("E0110", message, source.span(0, 1))])
+    if len(source.text) > most("text"):
+        message = f"the text has {len(source.text):,} characters; the limit is {most('text'):,}"
+        raise ArchError([Diagnostic("E0110", message, source.span(0, 1), limit_of("text"))])
     return _Reader(source, python).whole()
 
 
@@ -103,10 +104,10 @@ class _Reader:
             if kind in ("space", "comment"):
                 continue
             count += 1
-            if count > MAX_TOKENS:
-                message = f"the text has more than {MAX_TOKENS:,} words and signs"
+            if count > most("tokens"):
+                message = f"the text has more than {most('tokens'):,} words and signs"
                 span = self.source.span(match.start(), at)
-                raise ArchError([Diagnostic("E0110", message, span)])
+                raise ArchError([Diagnostic("E0110", message, span, limit_of("tokens"))])
             yield _Token(kind, match[0], match.start())
         yield _Token("end", "", len(text))
 

@@ -21,7 +21,8 @@ from archdsl.lang.origins import Origins
 from archdsl.lang.printer import block_value
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import ArchSpec, InvertedResidual
-from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_SCALE, MAX_SIDE, MAX_TEXT
+from archdsl.limits import hint as limit_of
+from archdsl.limits import most
 from archdsl.rounding import make_divisible
 
 _KEYS = ("r", "k", "s", "e", "i", "o", "se")
@@ -82,10 +83,10 @@ class _Reader:
     def run(self) -> SourceText:
         reading = self.reading
         strings, params = self.parts()
-        stem = self.whole(params, "stem_size", 1, MAX_CHANNELS)
-        self.width = self.number(params, "depth_multiplier", 0, MAX_SCALE, above=True)
-        self.divisor = self.whole(params, "depth_divisor", 1, MAX_CHANNELS) or 8
-        self.minimum = self.whole(params, "min_depth", 1, MAX_CHANNELS)
+        stem = self.whole(params, "stem_size", 1, most("channels"))
+        self.width = self.number(params, "depth_multiplier", 0, most("scale"), above=True)
+        self.divisor = self.whole(params, "depth_divisor", 1, most("channels")) or 8
+        self.minimum = self.whole(params, "min_depth", 1, most("channels"))
         eps = self.number(params, "batch_norm_epsilon", 0, 1, above=True) or 1e-3
         decay = self.number(params, "batch_norm_momentum", 0, 1, below=True)
         dropout = self.number(params, "dropout_rate", 0, 1, below=True)
@@ -116,7 +117,7 @@ class _Reader:
                     "round": rule,
                     "width": self.width or 1.0,
                     "se": _SQUEEZE,
-                    "classes": self.whole(params, "num_classes", 1, MAX_CLASSES) or 1000,
+                    "classes": self.whole(params, "num_classes", 1, most("classes")) or 1000,
                 },
                 "stem": [{"kind": "conv", "kernel": 3, "stride": (2, 2), "out_channels": stem}],
                 "stages": [{"blocks": (block,)} for block in stages],
@@ -133,9 +134,9 @@ class _Reader:
         """The block strings and the parameters."""
         source = self.reading.source
         if not _LITERAL.match(source.text):
-            if len(source.text) > MAX_TEXT:
-                message = f"the text has more than {MAX_TEXT:,} characters"
-                self.reading.error("E0110", message, source.span(0, 1))
+            if len(source.text) > most("text"):
+                message = f"the text has more than {most('text'):,} characters"
+                self.reading.error("E0110", message, source.span(0, 1), limit_of("text"))
                 self.reading.stop()
             lines, at = [], 0
             for line in source.text.split("\n"):
@@ -177,7 +178,7 @@ class _Reader:
         if value is None:
             return (224, 224, 3)
         sides = [
-            self.reading.whole(side, "input_size", 1, MAX_SIDE)
+            self.reading.whole(side, "input_size", 1, most("side"))
             for side in self.reading.items(value, "`input_size`")
         ]
         if len(sides) != 3 or not all(sides):
@@ -204,7 +205,7 @@ class _Reader:
     def first_input(self, blocks: list[BlockWords | None]) -> int:
         """The stem's width: what the first block says comes in."""
         first = blocks[0].number("i") if blocks and blocks[0] else None
-        return first if isinstance(first, int) and 1 <= first <= MAX_CHANNELS else 32
+        return first if isinstance(first, int) and 1 <= first <= most("channels") else 32
 
     def rounded(self, width: int) -> int:
         if self.width is None:

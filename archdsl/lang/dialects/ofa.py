@@ -17,7 +17,7 @@ from archdsl.lang.fields import Width
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import AnyBlock, Attributes
 from archdsl.lang.widths import rounded, squeezed
-from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_EXPANSION, MAX_KERNEL
+from archdsl.limits import most
 from archdsl.rounding import make_divisible
 
 ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "h_swish": "hswish", "swish": "swish"}
@@ -88,7 +88,7 @@ class _Config:
         act = _member(first, "act_func")
         self.act = ACTIVATIONS.get(act, "relu") if isinstance(act, str) else "relu"
         channels = _member(first, "in_channels")
-        if type(channels) is int and 1 <= channels <= MAX_CHANNELS:
+        if type(channels) is int and 1 <= channels <= most("channels"):
             self.channels = channels
         self.attributes = Attributes.model_validate(
             {
@@ -204,7 +204,7 @@ class _Config:
     def meets(self, layer: dict[str, Value], name: str) -> None:
         """Prove the width that a layer says comes in."""
         if name in layer:
-            given = self.reading.whole(layer[name], name, 1, MAX_CHANNELS)
+            given = self.reading.whole(layer[name], name, 1, most("channels"))
             if given not in (None, self.channels) and not self.doubtful:
                 message = f"`{name}` is {given}, but the layer before gives {self.channels}"
                 self.reading.error("E0203", message, layer[name].span, f"write {self.channels}")
@@ -250,13 +250,13 @@ class _Config:
     def fields(self, layer: dict[str, Value]) -> dict[str, Placed]:
         """What all convolutions have: kernel, stride, output width."""
         faults = len(self.reading.diagnostics)
-        out = self.whole(layer, "out_channels", self.channels, MAX_CHANNELS)
+        out = self.whole(layer, "out_channels", self.channels, most("channels"))
         self.doubtful = len(self.reading.diagnostics) > faults
         spans = {name: member.span for name, member in layer.items()}
         at = next(iter(spans.values()))
         stride = self.whole(layer, "stride", 1, 9)
         self.channels = out
-        kernel = self.whole(layer, "kernel_size", 3, MAX_KERNEL)
+        kernel = self.whole(layer, "kernel_size", 3, most("kernel"))
         fields: dict[str, Placed] = {"kernel": (kernel, spans.get("kernel_size", at))}
         if stride != 1:
             fields["stride"] = ((stride, stride), spans["stride"])
@@ -317,12 +317,12 @@ class _Config:
         if "expand_ratio" in layer:
             at = layer["expand_ratio"].span
             given = reading.number(
-                layer["expand_ratio"], "expand_ratio", 0, MAX_EXPANSION, above=True
+                layer["expand_ratio"], "expand_ratio", 0, most("expansion"), above=True
             )
             ratio = 1.0 if given is None else given
         hidden = round(before * ratio)
         if "mid_channels" in layer:
-            hidden = self.whole(layer, "mid_channels", hidden, MAX_CHANNELS)
+            hidden = self.whole(layer, "mid_channels", hidden, most("channels"))
         if ratio == 1:
             if hidden != before:
                 what = f"`mid_channels` {hidden} without an expansion of the {before} channels"
@@ -337,7 +337,7 @@ class _Config:
                 if one != 1 and rounded(before * one, self.attributes) == hidden
             )
             found = next(fits, None)
-            if found is not None and found <= MAX_EXPANSION:
+            if found is not None and found <= most("expansion"):
                 fields["expansion"] = (found, at)
             else:
                 fields["expanded"] = (Width(max(hidden, 1), "!"), at)
@@ -353,7 +353,7 @@ class _Config:
         layer = self.layer(value, ("LinearLayer",), _LINEAR, ("in_features", "out_features"))
         self.plain(layer, use_bn=False, ops_order="weight_bn_act", act_func=None)
         self.meets(layer, "in_features")
-        self.classes = self.whole(layer, "out_features", 1000, MAX_CLASSES)
+        self.classes = self.whole(layer, "out_features", 1000, most("classes"))
         blocks: list[AnyBlock | None] = []
         if "dropout_rate" in layer:
             rate = self.reading.number(layer["dropout_rate"], "dropout_rate", 0, 1, below=True)

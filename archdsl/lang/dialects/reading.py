@@ -15,7 +15,8 @@ from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import KINDS, SECTIONS, STATEMENTS, AnyBlock, ArchSpec, vocabulary
 from archdsl.lang.values import CODES, sentence
-from archdsl.limits import MAX_BLOCKS, MAX_ERRORS
+from archdsl.limits import MAX_ERRORS, most
+from archdsl.limits import hint as limit_of
 
 Placed = tuple[Any, Span]
 """A value and where it stands."""
@@ -143,9 +144,11 @@ class Reading:
             ArchError: there are more than a network may have.
         """
         self.blocks += count
-        if self.blocks > MAX_BLOCKS:
-            message = f"the network has more than {MAX_BLOCKS:,} blocks"
-            raise ArchError([*self.diagnostics, Diagnostic("E0110", message, at)])
+        if self.blocks > most("blocks"):
+            message = f"the network has more than {most('blocks'):,} blocks"
+            raise ArchError(
+                [*self.diagnostics, Diagnostic("E0110", message, at, limit_of("blocks"))]
+            )
 
     def block(self, kind: str, fields: Mapping[str, Placed], at: Span) -> AnyBlock | None:
         """A block of our kind; a value that a field cannot have is a fault where it stands."""

@@ -11,7 +11,7 @@ from archdsl.lang.dialects.literal import Value
 from archdsl.lang.dialects.reading import Reading
 from archdsl.lang.source import Span
 from archdsl.lang.values import number
-from archdsl.limits import MAX_WORD
+from archdsl.limits import most
 
 # What other notations call a field.
 _SYNONYMS = {"o": ("c",), "c": ("o",), "n": ("r",), "t": ("e",), "st": ("s",), "m": ("k",)}
@@ -59,7 +59,7 @@ def words_of(reading: Reading, value: Value) -> list[Span] | None:
     if not isinstance(text, str):
         reading.error("E0604", "a block must be a string", value.span)
         return None
-    if not text or len(text) > MAX_WORD or value.text.text != text:
+    if not text or len(text) > most("word") or value.text.text != text:
         what = "a block string cannot be read: it is empty, too long or has escapes"
         reading.error("E0212", what, value.span)
         return None

@@ -21,7 +21,7 @@ from archdsl.lang.dialects.timm_settings import Settings, read_settings
 from archdsl.lang.fields import Width
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import AnyBlock, Attributes
-from archdsl.limits import MAX_CHANNELS, MAX_REPEATS
+from archdsl.limits import most
 
 # Which fields a kind has; timm ignores the others.
 _KEYS = {
@@ -191,10 +191,10 @@ class _Network:
         if block is None:
             return 1
         count = block.number("r")
-        if isinstance(count, int) and 1 <= count <= MAX_REPEATS:
+        if isinstance(count, int) and 1 <= count <= most("repeats"):
             return count
         span = block.at("r")
-        message = f"{quoted(span.text)}: must be a whole number from 1 to {MAX_REPEATS:,}"
+        message = f"{quoted(span.text)}: must be a whole number from 1 to {most('repeats'):,}"
         self.reading.error("E0207", message, span)
         return 1
 
@@ -230,9 +230,9 @@ class _Network:
     def block(self, words: BlockWords, repeats: int, *, first: bool) -> list[AnyBlock]:
         before = len(self.reading.diagnostics)
         written = words.number("c")
-        if not isinstance(written, int) or not 1 <= written <= MAX_CHANNELS:
+        if not isinstance(written, int) or not 1 <= written <= most("channels"):
             span = words.at("c")
-            message = f"{quoted(span.text)}: must be a whole number from 1 to {MAX_CHANNELS:,}"
+            message = f"{quoted(span.text)}: must be a whole number from 1 to {most('channels'):,}"
             self.reading.error("E0207", message, span)
             return []
         self.unknown(words)

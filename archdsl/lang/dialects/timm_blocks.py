@@ -14,7 +14,7 @@ from archdsl.lang.fields import Width
 from archdsl.lang.source import Span
 from archdsl.lang.spec import AnyBlock, Attributes
 from archdsl.lang.widths import rounded, squeezed
-from archdsl.limits import MAX_EXPANSION
+from archdsl.limits import most
 from archdsl.rounding import make_divisible
 
 ACTS = {"nre": "relu", "nr6": "relu6", "nhs": "hswish", "nsw": "swish"}
@@ -87,16 +87,16 @@ class Block:
     def ratio(self, inputs: Sequence[int], kind: str) -> tuple[str, Any] | None:
         """`e` or `x` for timm's expanded widths, or None where one is not enough."""
         written = self.words.number("e")
-        if not isinstance(written, (int, float)) or not 0 < written <= MAX_EXPANSION:
+        if not isinstance(written, (int, float)) or not 0 < written <= most("expansion"):
             span = self.words.at("e")
-            message = f"{quoted(span.text)}: must be more than 0 and at most {MAX_EXPANSION:g}"
+            message = f"{quoted(span.text)}: must be more than 0 and at most {most('expansion'):g}"
             self.reading.error("E0207", message, span)
             return None
         widths = [self.hidden(channels) for channels in inputs]
         first = widths[0] / inputs[0]
         tried = [float(written), *(float(f"{first:.{digits}g}") for digits in (2, 3, 4, 6, 9))]
         for ratio in (*tried, *_NEARLY_ONE):
-            if (ratio != 1 or kind == "uib") and 0 < ratio <= MAX_EXPANSION:
+            if (ratio != 1 or kind == "uib") and 0 < ratio <= most("expansion"):
                 ours = [rounded(channels * ratio, self.attributes) for channels in inputs]
                 if ours == widths:
                     return "expansion", ratio

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from archdsl.lang.dialects.literal import Value
 from archdsl.lang.dialects.reading import Reading, arch_name
-from archdsl.limits import MAX_CHANNELS, MAX_CLASSES, MAX_KERNEL, MAX_SCALE, MAX_SIDE
+from archdsl.limits import most
 
 CLASSES = ("EfficientNet", "MobileNetV3")
 ACTIVATIONS = {
@@ -150,15 +150,15 @@ class _Reader:
         self.sizes()
         self.depth()
         low = 1 if settings.model_cls == "MobileNetV3" else 0
-        self.whole("num_classes", 1, MAX_CLASSES)
-        self.whole("group_size", 0, MAX_CHANNELS)
-        self.whole("channel_divisor", 1, MAX_CHANNELS)
-        self.whole("channel_min", 1, MAX_CHANNELS)
-        self.whole("stem_size", 1, MAX_CHANNELS)
-        self.whole("stem_kernel_size", 1, MAX_KERNEL)
-        self.whole("num_features", low, MAX_CHANNELS)
-        self.whole("output_stride", 1, MAX_CHANNELS)
-        self.number("channel_multiplier", 0, MAX_SCALE, above=True)
+        self.whole("num_classes", 1, most("classes"))
+        self.whole("group_size", 0, most("channels"))
+        self.whole("channel_divisor", 1, most("channels"))
+        self.whole("channel_min", 1, most("channels"))
+        self.whole("stem_size", 1, most("channels"))
+        self.whole("stem_kernel_size", 1, most("kernel"))
+        self.whole("num_features", low, most("channels"))
+        self.whole("output_stride", 1, most("channels"))
+        self.number("channel_multiplier", 0, most("scale"), above=True)
         self.number("round_limit", 0, 1)
         self.number("bn_eps", 0, 1, above=True)
         self.number("bn_momentum", 0, 1, above=True)
@@ -197,7 +197,7 @@ class _Reader:
         value = self.found.get("input_size")
         if value is None:
             return
-        limits = (MAX_CHANNELS, MAX_SIDE, MAX_SIDE)
+        limits = (most("channels"), most("side"), most("side"))
         sides = self.reading.items(value, "`input_size`")
         if len(sides) != 3:
             what = "`input_size` must be [channels, height, width]"
@@ -218,7 +218,8 @@ class _Reader:
         several = isinstance(value.data, tuple) and value.data
         each = self.reading.items(value, "`depth_multiplier`") if several else (value,)
         numbers = [
-            self.reading.number(one, "depth_multiplier", 0, MAX_SCALE, above=True) for one in each
+            self.reading.number(one, "depth_multiplier", 0, most("scale"), above=True)
+            for one in each
         ]
         self.settings.depth_multiplier = tuple(number or 1.0 for number in numbers)
 

@@ -12,7 +12,7 @@ from archdsl.lang.dialects.walking import Item, Writing, Written, expanded, se_w
 from archdsl.lang.origins import Origins
 from archdsl.lang.printer import block_value
 from archdsl.lang.spec import ArchSpec, Attributes
-from archdsl.limits import MAX_EXPANSION
+from archdsl.limits import most
 from archdsl.rounding import make_divisible
 
 _NAMES = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
@@ -320,7 +320,7 @@ class _Strings:
             nearly = 1.0 < self.block.expansion < 1.02 and first == 1
             tried.insert(0, 1.0 if nearly else self.block.expansion)
         for ratio in tried:
-            if 0 < ratio <= MAX_EXPANSION and targets == [
+            if 0 < ratio <= most("expansion") and targets == [
                 make_divisible(c * ratio) for c in inputs
             ]:
                 return float(ratio)

@@ -12,7 +12,7 @@ from archdsl.lang.origins import Origins
 from archdsl.lang.source import Span
 from archdsl.lang.spec import ArchSpec, Attributes, Block
 from archdsl.lang.widths import deepened, rounded, scaled, squeezed
-from archdsl.limits import MAX_BLOCKS
+from archdsl.limits import most
 
 
 class Written(NamedTuple):
@@ -132,7 +132,7 @@ class Writing:
                 if path.startswith("stages."):
                     repeats = deepened(repeats, self.attributes)
                 if block.kind != "skip":
-                    count = min(repeats, MAX_BLOCKS)
+                    count = min(repeats, most("blocks"))
                     yield Item(path, index, block, count, channels, after, written, plain)
                 channels = after
 
