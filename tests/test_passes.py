@@ -102,6 +102,22 @@ def test_shapes_are_those_that_values_have(graph: Graph) -> None:
         assert values[node.name].shape[1:] == shapes[node.name] == node.shape, node
 
 
+def test_shapes_of_another_image() -> None:
+    """Symmetric padding is that of every image."""
+    text = "arch net input {} pad symmetric stem {{ conv_k7_s21_o16 k5_s2_e2_se0.5_o24 }}"
+    small, large = (graph_of(text.format(size)) for size in ("24x20x4", "65x47x4"))
+    shapes = infer_shapes(small, (65, 47, 4))
+    assert dict(shapes) == {node.name: node.shape for node in large} != dict(infer_shapes(small))
+
+
+def test_norms_are_those_of_the_file() -> None:
+    graph = graph_of(
+        "arch net input 8x8x3 norm batch eps=2e-3 momentum=0.03 stem { conv_o8 mqa_h2_d4 }"
+    )
+    norms = [node.op for node in graph if isinstance(node.op, BatchNorm)]
+    assert norms == [BatchNorm(8, 2e-3, 0.03)] * 2
+
+
 def test_only_the_values_that_are_asked_for_are_kept(graph: Graph) -> None:
     weights = lively(graph)
     values = execute(graph, weights, images(graph))

@@ -262,6 +262,20 @@ def test_classes_of_operators() -> None:
         assert classes == {op_class}, part
 
 
+def test_a_grouped_convolution_is_no_pointwise_one() -> None:
+    arch = archdsl.parse("arch net input 8x8x8 stem { conv_k1_o8_g4 conv_k1_o8 dw_k1 }")
+    assert [layer.op_class for layer in arch.cost().layers] == ["conv", "pointwise", "depthwise"]
+
+
+def test_every_operand_moves_bytes() -> None:
+    arch = archdsl.parse("arch net input 8x6x8 stem { k3_e2_o8_se0.5 mqa_h2_d4 }")
+    elements = {layer.name: layer.activation_bytes // 4 for layer in arch.cost().layers}
+    assert elements["stem.0.add"] == 3 * 8 * 6 * 8
+    assert elements["stem.0.se.mul"] == 2 * 8 * 6 * 16 + 16
+    # queries of both heads, the keys that they share, and a score for each pair
+    assert elements["stem.1.scores"] == 48 * 2 * 4 + 48 * 4 + 48 * 2 * 48
+
+
 def test_streams_have_latencies_too() -> None:
     coster = archdsl.Coster(archdsl.load("mnasnet_a1"))
     cost = coster(["r1_k3_s11_e1_o16_noskip", "r3_k3_s22_e3_o24"])

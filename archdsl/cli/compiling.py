@@ -222,7 +222,7 @@ def compile_(
             artifact = compile(
                 arch,
                 to,
-                weights=_weights(arch, weights),
+                weights=given_weights(arch, weights),
                 dtype=dtype,
                 features=_stages(features),
                 fold=not keep_norm,
@@ -286,7 +286,7 @@ def _written(artifact: Artifact, out: str, file: str, weights: str | None) -> st
         return artifact.write(out)
 
 
-def _weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | None:
+def given_weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | None:
     """The weights to compile with; None for the backend's own choice, drawn from seed 0.
 
     A seed that is written stands for weights that are wanted: PyTorch source has none inside.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,6 +19,7 @@ from archdsl.cli.compiling import (
     calibrated,
     complete_backend,
     demand_calibration,
+    given_weights,
     pictures,
     weighted,
 )
@@ -35,6 +37,7 @@ from archdsl.cli.quiet import hushed
 from archdsl.cli.table import columns_wide, write_table
 
 if TYPE_CHECKING:
+    from archdsl.compiler import Arch
     from archdsl.verification import Comparison, Report
 
 
@@ -74,6 +77,12 @@ if TYPE_CHECKING:
     help="Inferences to time; 0 for none.",
 )
 @click.option("--layers", is_flag=True, help="Find the first operator that departs, in float32.")
+@click.option(
+    "--artefact",
+    type=click.Path(),
+    metavar="F",
+    help="Run nothing: is this file what the text and the weights compile to?",
+)
 @as_json
 def verify(
     file: str,
@@ -85,22 +94,31 @@ def verify(
     calibration: Calibration,
     runs: int,
     layers: bool,
+    artefact: str | None,
     json: bool,
 ) -> Status:
     """Compile with every backend, run all, and compare.
 
-    Exits 1 where float32 networks differ by more than a ten-thousandth of the largest output.
+    Exits 1 where float32 networks differ by more than a ten-thousandth of the largest output, or
+    where an artefact is not what is compiled anew.
 
     \b
     Examples:
       archdsl verify mnv4_conv_m
       archdsl verify net.arch --weights net.safetensors --layers
       archdsl verify net.arch --dtype float32 --dtype int8 --calibration images.npz
+      archdsl verify net.arch --weights net.safetensors --artefact net.onnx
     """
     demand_calibration("int8" in dtypes, calibration)
     if calibration["preprocess"] is not None and calibration["calibration"] is images is None:
         message = "--preprocess says how --images or --calibration are read, and there are none"
         raise click.UsageError(message)
+    if artefact is not None:
+        if images is not None or layers or len(backends) > 1 or len(dtypes) > 1:
+            message = "--artefact takes one --backend and --dtype, and no --images or --layers"
+            raise click.UsageError(message)
+        options = _Making(next(iter(backends), None), next(iter(dtypes), "float32"), calibration)
+        return _check_artefact(artefact, load(file, overrides), weights, options, json)
     from archdsl.backend import BackendError
     from archdsl.verification import verify as compared
 
@@ -139,6 +157,48 @@ def verify(
         error(visible(fault))
     _say_traces(found)
     return 0 if found.ok else 1
+
+
+class _Making(NamedTuple):
+    """How an artefact was made: with which backend (None: told by its ending), in which way."""
+
+    backend: str | None
+    dtype: Any
+    calibration: Calibration
+
+
+def _check_artefact(path: str, arch: Arch, weights: Weights, making: _Making, json: bool) -> Status:
+    from archdsl.backend import BackendError, available, backend, compile
+    from archdsl.provenance import departures
+
+    try:
+        to = making.backend or next(
+            (name for name in available() if backend(name).suffix == Path(path).suffix), None
+        )
+        if to is None:
+            raise Refusal(f"{visible(path)}: no backend writes such files; name it by --backend")
+        calibration = making.calibration
+        made = compile(
+            arch,
+            to,
+            weights=given_weights(arch, weights),
+            dtype=making.dtype,
+            calibration=calibration["calibration"],
+            preprocess=calibration["preprocess"],
+            ranges=calibration["ranges"] or DEFAULT,  # type: ignore[arg-type]
+            filename=Path(path).name,
+        )
+        found = departures(path, made)
+    except BackendError as failure:
+        raise Refusal(str(failure)) from None
+    if json:
+        faults = [departure._asdict() for departure in found]
+        write_json({"file": path, "backend": to, "dtype": making.dtype, "faults": faults})
+    elif not found:
+        write(f"{visible(path)} is what {visible(arch.name)} compiles to, byte for byte\n")
+    for departure in found:
+        error(visible(f"{departure.file}: {departure.why}"))
+    return 1 if found else 0
 
 
 def _print(found: Report) -> None:

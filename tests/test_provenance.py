@@ -1,0 +1,113 @@
+"""Whether an artefact is what a text and weights compile to: no runtime is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import archdsl
+from archdsl.cli.program import program
+from archdsl.weights.lively import lively
+from archdsl.weights.store import save_weights
+
+TEXT = (
+    "arch net\ninput 16x16x3\nstem { conv_k3_s22_o8 }\nstage c2 { r2_k3_e2_o8 }\nhead { pool fc }\n"
+)
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in a folder with a text, its weights and artefacts of both."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.arch").write_text(TEXT, encoding="utf-8")
+    arch = archdsl.load("net.arch")
+    save_weights("net.safetensors", dict(lively(arch)))
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"})
+    for to, name in (("onnx", "net.onnx"), ("tflite", "net.tflite"), ("torch", "net.py")):
+        archdsl.compile(arch, to, weights="net.safetensors", filename=name).write(name)
+    return lambda *words: runner.invoke(program, ["verify", "net.arch", *words])
+
+
+WEIGHTS = ("--weights", "net.safetensors")
+
+
+@pytest.mark.parametrize("file", ["net.onnx", "net.tflite", "net.py"])
+def test_what_was_compiled_is_what_is_compiled(run: Run, file: str) -> None:
+    result = run("--artefact", file, *WEIGHTS)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{file} is what net compiles to, byte for byte\n",
+    )
+
+
+@pytest.mark.parametrize("file", ["net.onnx", "net.tflite"])
+def test_the_hashes_tell_what_is_another(run: Run, file: str) -> None:
+    result = run("--artefact", file, "--seed", "1")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {file}: it was compiled with other weights\n",
+    )
+    Path("net.arch").write_text(TEXT + "# another text\n", encoding="utf-8")
+    result = run("--artefact", file, *WEIGHTS)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {file}: it was compiled of another text than `net.arch`\n"
+
+
+@pytest.mark.parametrize("file", ["net.onnx", "net.tflite"])
+def test_a_changed_weight_is_found(run: Run, file: str) -> None:
+    """The hashes in it still are those: a file's own word is not what is believed."""
+    data = bytearray(Path(file).read_bytes())
+    place = len(data) // 2
+    data[place] ^= 1
+    Path(file).write_bytes(data)
+    result = run("--artefact", file, *WEIGHTS)
+    assert result.exit_code == 1
+    assert f"text and weights are those, and it departs at byte {place:,}:" in result.stderr
+
+
+def test_a_file_that_was_cut_or_grew(run: Run) -> None:
+    data = Path("net.onnx").read_bytes()
+    for changed in (data[:-1], data + b"\0", b""):
+        Path("net.onnx").write_bytes(changed)
+        result = run("--artefact", "net.onnx", *WEIGHTS)
+        assert result.exit_code == 1
+        place = min(len(changed), len(data))
+        assert f"departs at byte {place:,}" in result.stderr
+
+
+def test_weights_beside_are_looked_at_too(run: Run) -> None:
+    (beside,) = {path.name for path in Path().glob("net*.safetensors")}
+    Path("net.safetensors").rename("given.safetensors")
+    words = ("--artefact", "net.py", "--weights", "given.safetensors")
+    result = run(*words)
+    assert (result.exit_code, result.stderr) == (1, f"error: {beside}: is missing\n")
+    data = bytearray(Path("given.safetensors").read_bytes())
+    data[-1] ^= 1
+    Path(beside).write_bytes(data)
+    assert f"departs at byte {len(data) - 1:,}" in run(*words).stderr
+
+
+def test_integers_are_made_anew_of_their_images(run: Run) -> None:
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.savez("images.npz", images=images)
+    arch = archdsl.load("net.arch")
+    options = {"dtype": "int8", "calibration": "images.npz", "weights": "net.safetensors"}
+    archdsl.compile(arch, "onnx", filename="net.onnx", **options).write("net.onnx")  # type: ignore[arg-type]
+    words = ("--artefact", "net.onnx", *WEIGHTS)
+    assert run(*words, "--dtype", "int8", "--calibration", "images.npz").exit_code == 0
+    assert "other options" in run(*words).stderr
+
+
+def test_what_is_no_artefact(run: Run) -> None:
+    assert run("--artefact", "net.arch").exit_code == 2
+    assert run("--artefact", "nowhere.onnx").exit_code == 2
+    assert "no --images" in run("--artefact", "net.onnx", "--layers").stderr
+    assert run("--artefact", "/dev/zero", "--backend", "onnx").exit_code == 1
+    result = run("--artefact", "net.onnx", *WEIGHTS, "--json")
+    assert '"faults": []' in result.stdout
