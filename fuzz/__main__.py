@@ -17,7 +17,7 @@ from pathlib import Path
 from fuzz.target import ROOT, TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
-_LIMITS = ("-timeout=30", "-rss_limit_mb=3072", "-max_len=131072")
+_LIMITS = ("-timeout=30", "-report_slow_units=30", "-rss_limit_mb=3072", "-max_len=131072")
 
 
 def main() -> int:

@@ -110,6 +110,12 @@ def test_shapes_of_another_image() -> None:
     assert dict(shapes) == {node.name: node.shape for node in large} != dict(infer_shapes(small))
 
 
+def test_a_residuals_input_stays_until_it_is_added() -> None:
+    cost = archdsl.parse("arch net input 8x8x8 stem { k3_e2_o8 }").cost()
+    # While the depthwise convolution runs: its input and output, and the block's input.
+    assert cost.peak_activation_bytes == 4 * 8 * 8 * (16 + 16 + 8)
+
+
 def test_norms_are_those_of_the_file() -> None:
     graph = graph_of(
         "arch net input 8x8x3 norm batch eps=2e-3 momentum=0.03 stem { conv_o8 mqa_h2_d4 }"

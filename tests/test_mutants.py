@@ -1,0 +1,71 @@
+"""The command `python -m tests.mutants`: its table is sound, and it tells found from not found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mutants.running import Copy, Outcome, markdown, mutated, run
+from mutants.table import AREAS, MUTANTS, Mutant
+
+ROOT = Path(__file__).parent.parent
+
+# One of each kind whose area's first tests are quick; the command runs all.
+SAMPLE = (
+    "widths are cut off instead of rounded",
+    "the layer scale is dropped",
+    "the odd pixel of padding comes before",
+    "biases are not counted",
+    "the mean has the wrong sign on folding",
+    "a zero point has the wrong sign",
+)
+
+
+def test_the_table_is_sound() -> None:
+    assert len(MUTANTS) >= 40
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert {mutant.area for mutant in MUTANTS} == set(AREAS)
+    named = {test.partition("::")[0] for tests in AREAS.values() for test in tests}
+    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} >= named
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_fault_is_where_the_table_says(mutant: Mutant) -> None:
+    text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    changed = mutated(text, mutant)
+    assert changed != text
+    if mutant.file.endswith(".py"):
+        compile(changed, mutant.file, "exec")
+
+
+def test_a_text_that_is_gone_or_stands_twice() -> None:
+    for text in ("", "old old"):
+        with pytest.raises(ValueError, match="its old text stands"):
+            mutated(text, Mutant("a name", "cost", "a file", "old", "new"))
+
+
+@pytest.fixture(scope="module")
+def copy() -> Iterator[Copy]:
+    with Copy(ROOT) as made:
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_fault_is_found(copy: Copy, name: str) -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name == name]
+    outcome = run(copy, mutant, rest=False)
+    assert outcome.killer.startswith("tests/test_")
+    assert copy.failing([outcome.killer]) == []
+    assert name in str(outcome)
+
+
+@pytest.mark.slow
+def test_what_no_test_finds_survives(copy: Copy) -> None:
+    harmless = Mutant("a word", "latency", "archdsl/rounding.py", "the only copy", "one copy")
+    outcome = run(copy, harmless, rest=False)
+    assert outcome.killer == ""
+    assert "SURVIVED" in str(outcome)
+    assert "**nothing**" in markdown([outcome, Outcome(harmless, "tests/test_a.py::test_b", 1.0)])
+    assert (copy.path / harmless.file).read_text() == (ROOT / harmless.file).read_text()
