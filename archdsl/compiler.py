@@ -278,7 +278,7 @@ class Arch:
         placed: list[Placed] = []
         diagnostics: list[Diagnostic] = []
         told: set[str] = set()
-        blocks = 0
+        blocks = operators = 0
         for path, section in self.spec.sections():
             first = 0
             deepened = path.startswith("stages.")
@@ -287,6 +287,7 @@ class Arch:
                 placed.append(Placed(path, index, first, run))
                 first += len(run.units)
                 blocks += len(run.units)
+                operators += run.operators
                 for problem in run.problems:
                     if problem.code in told:
                         continue
@@ -300,11 +301,14 @@ class Arch:
                     message = f"the network has more than {most('blocks'):,} blocks"
                     fault = Diagnostic("E0110", message, span, limit_of("blocks"))
                     raise ArchError([*diagnostics, fault])
+                if operators > most("operators"):
+                    # Making more of them would take its time.
+                    raise ArchError([*diagnostics, self._beyond(placed)])
                 state = run.after
         if diagnostics:
             raise ArchError(diagnostics)
         total = add_totals(item.run.totals for item in placed)
-        if beyond(total, sum(item.run.operators for item in placed)):
+        if beyond(total, operators):
             raise ArchError([self._beyond(placed)])
         return tuple(placed), total
 

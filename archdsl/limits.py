@@ -48,8 +48,9 @@ MAX_REPEATS = 1_000
 MAX_BLOCKS = 4_096
 """Blocks of a network, repeats counted."""
 
-MAX_OPERATORS = 1 << 16
-"""Operators of a network."""
+MAX_OPERATORS = 1 << 14
+"""Operators of a network: twenty times EfficientNet-B7's. Making them is what a text of many
+different blocks takes time for."""
 
 MAX_PARAMS = 1 << 32
 """Parameters of a network: 16 GiB of float32."""

@@ -41,7 +41,7 @@ def check(
     overridden = any(value is not None for value in (width, input, classes))
     names = [variant] if variant or overridden else [None, *(v.name for v in spec.variants)]
     found = list(elaborated.diagnostics)
-    blocks, most_proved = 0, 2 * most("blocks")
+    operators, most_proved = 0, 2 * most("operators")
     for name in names:
         try:
             arch = Arch(spec, origins, variant=name, width=width, input=input, classes=classes)
@@ -53,10 +53,10 @@ def check(
         if not overridden:
             found += prove_expect(arch)
             found += prove_published(arch)
-        blocks += len(arch.placed)
-        if blocks > most_proved:
-            message = f"the variants have more than {most_proved:,} blocks in all"
-            found.append(Diagnostic("E0110", message, origins.variant(name), hint("blocks")))
+        operators += sum(item.run.operators for item in arch.placed)
+        if operators > most_proved:
+            message = f"the variants have more than {most_proved:,} operators in all"
+            found.append(Diagnostic("E0110", message, origins.variant(name), hint("operators")))
             break
     found += _tacit(elaborated)
     return in_order(found)

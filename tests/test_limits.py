@@ -32,7 +32,7 @@ BEYOND: dict[str, tuple[str, int]] = {
     "tokens": (stem("k3_o16") + "#\n" * 40_000, 100_000),
     "word": (stem(f"e2.{'0' * 900}_se0.25{'0' * 900}_o16"), 3000),
     "statements": (stem("k3_o16") + "published top1=3\n" * 300, 300),
-    "blocks": (stem("r1000_o16 " * 5), 5000),
+    "blocks": (stem("dw_r1000_nonorm_linear " * 5), 5000),
     "repeats": (stem("r1001_o16"), 1001),
     "kernel": (stem("k33_o16"), 33),
     "channels": (stem("conv_o1048577"), 1 << 21),
@@ -41,7 +41,7 @@ BEYOND: dict[str, tuple[str, int]] = {
     "heads": (stem("mqa_h1025_d1"), 1025),
     "classes": (f"{HEAD} classes 16777217 head {{ pool fc }}", 1 << 25),
     "scale": (stem("k3_o16", "width 65"), 65),
-    "operators": (stem("mha_r1000_h1_d1_kv2_ls " * 4), 100_000),
+    "operators": (stem("mha_r1000_h1_d1_kv2_ls"), 100_000),
     "params": (stem("conv_o65536 conv_o65536"), HIGHEST),
     "weight_bytes": (stem("conv_o65536 conv_o65536"), HIGHEST),
     "activation_bytes": ("arch net input 32768x32768x3 stem { conv_o64 }", HIGHEST),
@@ -97,7 +97,7 @@ def test_remembered_faults_are_not_kept_either() -> None:
 
 def test_blocks_beyond_the_limit_are_counted_anew_when_it_is_raised() -> None:
     """A run of too many repeats is cut short, and remembered so."""
-    text = f"{HEAD} depth 8 stage {{ r1000_k3_o8 }}"
+    text = f"{HEAD} depth 8 stage {{ dw_r1000_k3_nonorm_linear }}"
     faults(text)
     with raised(blocks=8000):
         assert len(archdsl.parse(text).placed[0].run.units) == 8000
