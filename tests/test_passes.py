@@ -22,7 +22,7 @@ from archdsl.ir.ops import (
     Reshape,
 )
 from archdsl.passes.fold import fold_batch_norm
-from archdsl.passes.fuse import fuse_activations
+from archdsl.passes.fuse import fuse_activations, schedule
 from archdsl.passes.shapes import infer_shapes
 
 NETS = {
@@ -114,6 +114,18 @@ def test_a_residuals_input_stays_until_it_is_added() -> None:
     cost = archdsl.parse("arch net input 8x8x8 stem { k3_e2_o8 }").cost()
     # While the depthwise convolution runs: its input and output, and the block's input.
     assert cost.peak_activation_bytes == 4 * 8 * 8 * (16 + 16 + 8)
+
+
+def test_nothing_fuses_behind_what_is_read_twice() -> None:
+    shape = (4, 4, 8)
+    nodes = [
+        Node("conv", Conv2d(8, 8, (1, 1)), (INPUT,), shape),
+        Node("act", Activation("relu"), ("conv",), shape),
+        Node("add", Add(), ("conv", "act"), shape),
+    ]
+    assert [len(group.members) for group in schedule(nodes).groups] == [1, 1, 1]
+    assert [len(group.members) for group in schedule(nodes[:2]).groups] == [2]
+    assert [len(group.members) for group in schedule(nodes[:2], ["conv"]).groups] == [1, 1]
 
 
 def test_norms_are_those_of_the_file() -> None:
