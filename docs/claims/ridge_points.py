@@ -18,6 +18,13 @@ from archdsl.roofline.sweep import Array, Candidate, equivalent_macs, sweep
 from claims.mobilenet_v4 import V4
 from claims.page import Claim, Figure, Text, ours, said, table
 
+TABLE_6 = Path(__file__).parents[2] / "benchmarks" / "latency" / "tables" / "mobilenetv4_table6.csv"
+RIDGES = tuple(
+    f"{target}-ridge"
+    for target in ("pixel6-cpu-int8", "s23-cpu-int8", "pixel4-hexagon-int8", "pixel8-edgetpu-int8")
+)
+"""The targets of Table 16."""
+
 HIGHEST = 500
 """MACs per byte: the range of the paper's figures 2 and 3 is 0 to this."""
 
@@ -292,13 +299,14 @@ def _ends(text: Text, point: float) -> tuple[float, float]:
 
 def measured_times() -> dict[str, dict[str, float]]:
     """Milliseconds by device and network, as the paper's Table 6 has them."""
-    lines = (Path(__file__).parent / "table6.csv").read_text(encoding="utf-8").splitlines()
-    found: dict[str, dict[str, float]] = {}
-    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
-        network = row.pop("network")
-        for device, time in row.items():
+    found: dict[str, dict[str, float]] = {device: {} for device in RIDGES}
+    for row in csv.DictReader(TABLE_6.read_text(encoding="utf-8").splitlines()):
+        width = round(100 * float(row["width"]))
+        network = row["network"] + ("" if width == 100 else f"_{width:03}")
+        for device, times in found.items():
+            time = row[device.removesuffix("-ridge").replace("-", "_")]
             if time:
-                found.setdefault(device, {})[network] = float(time)
+                times[network] = float(time)
     return found
 
 
