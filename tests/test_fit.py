@@ -351,6 +351,31 @@ def test_times_of_no_device(us: float) -> None:
         fit(replace(results, measurements=(odd, *results.measurements[1:])), "board")
 
 
+def test_times_without_rhyme_make_a_profile_or_are_refused() -> None:
+    known = measured(DEVICE).measurements[:12]
+    rng = random.Random(0)
+    refused = 0
+    for count in (3, 4, 5, 8, 12) * 2:
+        odd = tuple(replace(m, us=10 ** rng.uniform(-3, 9)) for m in known[:count])
+        try:
+            found = fit(Results(odd, "float32"), "board")
+        except archdsl.ArchError as error:
+            assert [d.code for d in error.diagnostics] == ["E0906"]
+            refused += 1
+        else:
+            text = ProfileFile(device="x", profile=[found.profile]).to_toml()
+            assert read_profiles(SourceText("x", text))
+    assert refused
+
+
+def test_nothing_is_looked_for_where_no_number_is() -> None:
+    us = [1e-3 if number % 2 else 1e9 for number in range(12)]
+    known = measured(DEVICE).measurements[:12]
+    odd = tuple(replace(m, us=each) for m, each in zip(known, us, strict=True))
+    with pytest.raises(archdsl.ArchError, match="are of no device"):
+        fit(Results(odd, "float32"), "board")
+
+
 @pytest.mark.parametrize("us", [1e-3, 1e9])
 def test_extreme_times_still_make_a_profile(us: float) -> None:
     results = measured(DEVICE)

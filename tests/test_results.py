@@ -290,6 +290,20 @@ def test_times_of_another_file_than_the_kits(tmp_path: Path) -> None:
         ({"execution_summary": {"estimated_inference_time": None}, "name": "mnv2"}, "E0908"),
         ([{"name": "model_run", "dur": "soon"}], "E0908"),
         ([{"name": "model_run", "dur": 0}], "E0908"),
+        ([{"name": "model_run", "dur": us} for us in (1, 10**400, 10**400, 1)], "E0908"),
+        ({"networks": [{"name": "mnv2", "us": 3, "spread": 10**400}]}, "E0908"),
+        ({"networks": [{"name": "mnv2", "us": 3, "batch": 10**400}]}, "E0908"),
+        ({"networks": [{"name": "mnv2", "us": 3, "macs": 10**400}]}, "E0909"),
+        (
+            {
+                "name": "mnv2",
+                "execution_summary": {
+                    "estimated_inference_time": 3,
+                    "all_inference_times": [1, 2, 10**400, 10**400],
+                },
+            },
+            "E0908",
+        ),
         (LOG.replace("8150", "-8150"), "E0908"),
         (LOG + LOG.replace("[1]", "[4]"), "E0910"),
         (LOG + LOG, "E0910"),

@@ -28,7 +28,7 @@ from archdsl.ir.ops import Function
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.passes.cost import DTYPES, OP_CLASSES, Dtype, Work
 from archdsl.roofline.model import Device
-from archdsl.roofline.profile import CalibrationTable, Profile
+from archdsl.roofline.profile import MAX_PERCENT, CalibrationTable, Profile
 
 Array = NDArray[np.float64]
 
@@ -60,6 +60,9 @@ _LEAST_US, _MOST_US = 1e-3, 1e9
 _LEAST, _MOST = 1e-9, 1e9
 """What the numbers of a profile lie between; a fit to times of no device may lead beyond."""
 
+_FAR = 200.0
+"""Powers of e beyond which no number is looked for."""
+
 _PER_US = 1e3
 """10^9 a second, in µs."""
 _NS_A_US = 1e3
@@ -89,7 +92,8 @@ class _Number(NamedTuple):
         return last if last in OP_CLASSES else None
 
     def value(self, x: float) -> float:
-        return self.scale * (math.exp(x) if self.log else x)
+        # Times of no device lead anywhere; what is written is cut to what a profile may hold.
+        return self.scale * (math.exp(max(-_FAR, min(x, _FAR))) if self.log else x)
 
 
 class _Layers:
@@ -199,7 +203,7 @@ def fit(
     many of the device's numbers are fitted; 2 are a peak and a bandwidth, as in equation 1.
 
     Raises:
-        ArchError: E0906, fewer measurements than numbers to be fitted.
+        ArchError: E0906, fewer measurements than numbers to be fitted, or times of no device.
     """
     known = results.measurements
     if len(known) < LEAST:
@@ -266,10 +270,16 @@ def _calibration(
     groups = "one at a time" if len(known) <= FOLDS else f"in {FOLDS} groups"
     held_out = f"{len(pairs)} networks, each left out of the fit, {groups}"
     rho = rank_correlation(pairs) if pairs else None
+    error = mean_error(pairs) if pairs else None
+    if error is not None and not error <= MAX_PERCENT:
+        what = results.source or "the results"
+        message = f"the times of {what} are of no device: a fit is {error:.2g} % off"
+        help_ = "one device's times grow with what its networks compute and move"
+        raise ArchError([Diagnostic("E0906", message, None, help_)])
     return CalibrationTable(
         method=METHOD,
         measurements=len(known),
-        error_percent=round(mean_error(pairs), 2) if pairs else None,
+        error_percent=None if error is None else round(error, 2),
         held_out=held_out if pairs else "",
         spearman=None if rho is None else round(rho, 4),
         runtime_version=results.runtime_version,

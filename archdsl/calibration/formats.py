@@ -11,6 +11,7 @@ import json
 import math
 import re
 import statistics
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -102,11 +103,13 @@ def _refuse_more(source: SourceText, count: int) -> None:
 def read_json(source: SourceText) -> Any:
     """The value of a JSON text; NaN and infinities among its numbers are left to be refused.
 
+    A whole number that no float can hold is infinite.
+
     Raises:
         ArchError: E0907, it is none.
     """
     try:
-        return json.loads(source.text)
+        return json.loads(source.text, parse_int=_whole)
     except json.JSONDecodeError as error:
         cut = " (is the file whole?)" if error.pos >= len(source.text.rstrip()) else ""
         what = re.sub(r"( starting)? at$", "", error.msg[:1].lower() + error.msg[1:])
@@ -115,6 +118,16 @@ def read_json(source: SourceText) -> Any:
         raise unreadable(source, "this is not JSON that can be read: nested too deeply") from None
     except ValueError:
         raise unreadable(source, "this is not JSON that can be read: a number too long") from None
+
+
+def _whole(digits: str) -> int | float:
+    found = int(digits)
+    if abs(found) <= _LARGEST:
+        return found
+    return math.inf if found > 0 else -math.inf
+
+
+_LARGEST = int(sys.float_info.max)
 
 
 # ----------------------------------------------------------------------------------------- JSON

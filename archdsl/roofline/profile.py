@@ -17,6 +17,9 @@ from archdsl.roofline.model import Calibration, Device, OnChip, PerClass
 
 _GIGA, _MICRO, _NANO = 1e9, 1e-6, 1e-9
 
+MAX_PERCENT = 1e6
+"""Of an error: who is off by more foretells nothing."""
+
 MemoryOp = Literal["add", "mul", "global_avg_pool", "softmax", "transpose", "batch_norm"]
 """Operators without MACs that move bytes of their own (docs/cost.md), by their names."""
 
@@ -38,7 +41,7 @@ Bandwidth = Annotated[float, Field(gt=0), AfterValidator(_bandwidth)]
 Share = Annotated[float, Field(ge=1e-6, le=1e3, allow_inf_nan=False)]
 Time = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Capacity = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
-Percent = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=MAX_PERCENT, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=1000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Range = Annotated[list[Finite], Field(min_length=2, max_length=2)]
