@@ -122,6 +122,23 @@ def test_bars_are_the_times() -> None:
     assert sum(widths) == pytest.approx(found.time - found.fixed)
 
 
+def test_panels_say_what_their_numbers_are() -> None:
+    names = ("pixel6-cpu-int8", "pixel6-cpu-int8-fitted")
+    cost = archdsl.load("mnv2").cost()
+    found = [breakdown(cost, archdsl.load_device(name)) for name in names]
+    with figures.style():
+        titles = [axes.get_title() for axes in layers_figure("mnv2", found).axes]
+    for name, mode, title in zip(names, ("nominal", "calibrated"), titles, strict=True):
+        assert title.startswith(f"{name}\n{mode}: ")
+
+
+@pytest.mark.parametrize("what", ["roofline", "layers"])
+def test_what_is_extrapolated_is_said(what: str, tmp_path: Path) -> None:
+    words = ("plot", what, "efficientnet_b7", "--device", "pixel1-cpu-fp32-fitted")
+    result = run(*words, "-o", str(tmp_path / "a.svg"))
+    assert result.exit_code == 0 and "W0901" in result.stderr
+
+
 def test_every_network_has_its_line() -> None:
     names = ("mnv1", "mnv2", "mnv3_large")
     networks = [Candidate(name, archdsl.load(name).work) for name in names]

@@ -130,6 +130,30 @@ def test_one_profile_of_a_file(tmp_path: Path) -> None:
         archdsl.load_device(f"{path}:board-gpu-int4")
 
 
+def test_what_is_fitted_is_printed_with_its_error() -> None:
+    shown = CliRunner().invoke(program, ["devices", "pixel6", str(ROOT / "docs" / "board.toml")])
+    assert shown.exit_code == 0
+    said = {
+        block.partition("\n")[0]: " ".join(block.split()) for block in shown.stdout.split("\n\n")
+    }
+    fitted = said["board-cpu-int8-fitted"]
+    assert "efficiency: depthwise 0.25, pointwise 0.9" in fitted
+    assert "overhead: fixed_us 40, op_us.depthwise 3," in fitted
+    assert "fusion: free add" in fitted
+    assert "error: 6.5 % on average (8 networks)" in fitted
+    assert "error: not measured" in said["pixel6-cpu-int8-ridge"]
+    assert "efficiency" not in said["pixel6-cpu-int8"] and "error" not in said["pixel6-cpu-int8"]
+
+
+def test_every_number_is_in_the_record() -> None:
+    shown = CliRunner().invoke(program, ["devices", "pixel8-edgetpu-int8-fitted", "--json"])
+    (record,) = json.loads(shown.stdout)
+    device = archdsl.load_device("pixel8-edgetpu-int8-fitted")
+    assert device.calibration is not None and device.activation_cost
+    assert list(record["activation_ns"]) == [name for name, _ in device.activation_cost]
+    assert record["calibration"]["classes"] == list(device.calibration.classes)
+
+
 def test_one_source_for_all_numbers() -> None:
     text = GOOD + 'source = "data sheet"\n'
     (device,) = read_profiles(SourceText("board.toml", text))

@@ -195,6 +195,19 @@ def test_rank_is_the_reward() -> None:
             assert (one["ms"], one["reward"]) == (ms, expected)
 
 
+def test_rank_says_how_sure_it_is_and_what_it_extrapolates() -> None:
+    device = archdsl.load_device("pixel6-cpu-int8-fitted")
+    words = ("rank", "--device", device.name, "--target-ms", "5")
+    some = run(*words, "mnv2", "mnv4_conv_s")
+    assert f"(calibrated, {device.error:.1f} % off on average)" in some.stdout and not some.stderr
+    one = run(*words, "mnv2", "mnv3_small_035", "--json")
+    assert "`mnv3_small_035` takes" in one.stderr and one.stderr.count("W0901") == 1
+    assert json.loads(one.stdout)["held_out_error_percent"] == device.error
+    many = run(*words)
+    assert many.stderr.count("W0901") == 1
+    assert "networks lie beyond what pixel6-cpu-int8-fitted was calibrated on" in many.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [

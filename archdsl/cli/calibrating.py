@@ -44,7 +44,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     "--seconds",
     type=float,
     callback=within(1, 3600),
-    help="With --here: how long to measure, after compiling. Default: 60.",
+    help="With --here: how long to measure, after compiling. Default: 40.",
 )
 @click.option(
     "--kit",

@@ -22,12 +22,13 @@ from archdsl.cli.options import (
     overridable,
     within,
 )
-from archdsl.cli.output import Refusal, say, write, write_json
+from archdsl.cli.output import Refusal, report, say, write, write_json
 from archdsl.cli.pictures import checked_suffix, picture
 from archdsl.cli.table import Row, columns_wide, write_table
 
 if TYPE_CHECKING:
     from archdsl.passes.cost import Dtype
+    from archdsl.roofline.model import Device
     from archdsl.roofline.sweep import Candidate, Sweep
 
 
@@ -230,6 +231,7 @@ def rank(
       archdsl rank --device pixel6-cpu-int8 --target-ms 5
       archdsl rank mnv2 mnv3_large --device pixel1-cpu-fp32 --target-ms 80 --hard
     """
+    from archdsl.roofline.extrapolation import extrapolated_together
     from archdsl.roofline.pareto import front
     from archdsl.roofline.reward import HARD, SOFT, mnasnet_reward
 
@@ -247,7 +249,8 @@ def rank(
         (unknown if candidate.top1 is None else known).append(candidate)
     if unknown:
         say(f"left out, for no top-1 is published: {', '.join(c.name for c in unknown)}")
-    times = [(target.estimate(candidate.work).us or 0.0) / 1e3 for candidate in known]
+    latencies = [target.estimate(candidate.work) for candidate in known]
+    times = [(latency.us or 0.0) / 1e3 for latency in latencies]
     accuracies = [candidate.top1 or 0.0 for candidate in known]
     fronts = front(times, accuracies)
     ranked = []
@@ -258,12 +261,15 @@ def rank(
             raise Refusal(f"{candidate.name}: no reward for a latency of {ms:g} ms") from None
         ranked.append(_Ranked(candidate.name, top1, ms, reward, on_front))
     ranked.sort(key=lambda one: (-one.reward, one.ms, one.name))
+    asked = zip(known, latencies, strict=True)
+    report(extrapolated_together(((c.name, c.work, latency) for c, latency in asked), target))
     if json:
-        write_json(_record(ranked, target.name, target.mode, target_ms, alpha, beta))
+        write_json(_record(ranked, target, target_ms, alpha, beta))
         return 0
+    error = "" if target.error is None else f", {target.error:.1f} % off on average"
     write(
-        f"{target.name} ({target.mode}): top-1 x (latency / {target_ms:g} ms)^w, w = {alpha:g} up "
-        f"to {target_ms:g} ms and {beta:g} above\n\n"
+        f"{target.name} ({target.mode}{error}): top-1 x (latency / {target_ms:g} ms)^w, "
+        f"w = {alpha:g} up to {target_ms:g} ms and {beta:g} above\n\n"
     )
     rows = [
         (
@@ -281,11 +287,12 @@ def rank(
 
 
 def _record(
-    ranked: list[_Ranked], device: str, mode: str, target_ms: float, alpha: float, beta: float
+    ranked: list[_Ranked], device: Device, target_ms: float, alpha: float, beta: float
 ) -> dict[str, Any]:
     return {
-        "device": device,
-        "mode": mode,
+        "device": device.name,
+        "mode": device.mode,
+        "held_out_error_percent": device.error,
         "target_ms": target_ms,
         "alpha": alpha,
         "beta": beta,

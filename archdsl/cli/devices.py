@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from archdsl.cli.output import visible, write, write_json
 from archdsl.cli.table import Row, columns_wide, write_table
 
 if TYPE_CHECKING:
-    from archdsl.roofline.model import Device, PerClass
+    from archdsl.roofline.model import Calibration, Device, PerClass
 
 
 @click.command()
@@ -70,9 +71,11 @@ def _sources(device: Device) -> str:
     what = ", ".join(part for part in (device.device, device.unit, device.runtime) if part)
     lines = [("", what)]
     lines += [(f"{key or 'all'}: ", said) for key, said in device.sources]
+    lines += list(_further(device))
     if device.calibration:
         lines.append(("calibration: ", device.calibration.method))
         lines.append(("", device.calibration.provenance))
+        lines.append(("error: ", _error(device.calibration)))
     width = max(columns_wide(), 40)
     wrapped = (
         fill(visible(said), width, initial_indent=f"  {key}", subsequent_indent="    ")
@@ -80,6 +83,43 @@ def _sources(device: Device) -> str:
         if said
     )
     return "\n".join([f"\n{device.name}", *wrapped]) + "\n"
+
+
+def _further(device: Device) -> Iterator[tuple[str, str]]:
+    """The numbers that have no column: those that change something, by their keys."""
+    from archdsl.roofline.model import Device
+
+    record = _record(device)
+    tables = ("on_chip", "overhead", "efficiency", "memory_efficiency", "activation_ns", "fusion")
+    for key in ("weight_bandwidth_gbs", "activation_bandwidth_gbs"):
+        if record[key] is not None:
+            yield f"{key}: ", f"{record[key]:.4g}"
+    plain = _record(Device(device.name, device.peak_macs, device.bandwidth))
+    for table in tables:
+        said = ", ".join(_changed(record[table], plain[table]))
+        if said:
+            yield f"{table}: ", said
+    if device.overlap != 1:
+        yield "overlap: ", f"{device.overlap:.4g}"
+
+
+def _changed(found: dict[str, Any], plain: dict[str, Any], before: str = "") -> Iterator[str]:
+    """The entries of a table that are not those of a device of two numbers."""
+    for key, value in found.items():
+        usual = plain.get(key)
+        if isinstance(value, dict):
+            yield from _changed(value, usual or {}, f"{before}{key}.")
+        elif value != usual:
+            shown = " ".join(value) if isinstance(value, list) else f"{value:.4g}"
+            yield f"{before}{key} {shown}"
+
+
+def _error(calibration: Calibration) -> str:
+    """How far it was off on what the fit had not seen; empty for nobody knows."""
+    if calibration.error is None:
+        return "not measured on networks that the fit had not seen"
+    seen = f" ({calibration.held_out})" if calibration.held_out else ""
+    return f"{calibration.error:.1f} % on average{seen}"
 
 
 def _record(device: Device) -> dict[str, Any]:
@@ -109,6 +149,7 @@ def _record(device: Device) -> dict[str, Any]:
         "efficiency": _classes(device.efficiency),
         "memory_efficiency": _classes(device.memory_efficiency),
         "overlap": device.overlap,
+        "activation_ns": {name: s * 1e9 for name, s in device.activation_cost},
         "fusion": {"free": sorted(device.free_ops)},
         "source": dict(device.sources),
         "calibration": calibration
@@ -121,6 +162,7 @@ def _record(device: Device) -> dict[str, Any]:
             "runtime_version": calibration.runtime_version,
             "provenance": calibration.provenance,
             "range_us": calibration.range_us,
+            "classes": calibration.classes,
             "intervals": {name: [low, high] for name, low, high in calibration.intervals},
         },
     }

@@ -25,6 +25,7 @@ from archdsl.cli.options import (
     writable,
 )
 from archdsl.cli.output import Refusal, say
+from archdsl.cli.timing import taken_apart
 
 if TYPE_CHECKING:
     from archdsl.passes.cost import Dtype
@@ -92,16 +93,16 @@ def roofline(file: str, overrides: Overrides, device: str, out: str) -> Status:
     Examples:
       archdsl plot roofline mnv4_conv_m --device pixel6-cpu-int8 -o roof.svg
     """
-    from archdsl.roofline.breakdown import breakdown
     from archdsl.roofline.figures import SUFFIXES
 
     suffix = checked_suffix(out, SUFFIXES)
     target = one_device(device)
     arch = load(file, overrides)
+    found = taken_apart(arch, target)
     with picture(out, suffix, f"{arch.name} on {target.name}") as draw:
         from archdsl.roofline.plots import roofline_figure
 
-        draw(roofline_figure(arch.name, breakdown(arch.cost(devices=[target]), target)))
+        draw(roofline_figure(arch.name, found))
     say(f"wrote {out}")
     return 0
 
@@ -146,7 +147,6 @@ def layers(
       archdsl plot layers mnv4_conv_m --device rpi5-cpu-fp32 -o layers.svg
       archdsl plot layers mnv3_large --ridge 5 --ridge 500 --ops -o layers.png
     """
-    from archdsl.roofline.breakdown import breakdown
     from archdsl.roofline.figures import SUFFIXES
     from archdsl.roofline.model import Device
 
@@ -156,13 +156,14 @@ def layers(
         raise click.UsageError(f"name from 1 to {_MOST} devices or ridge points")
     arch = load(file, overrides)
 
-    def taken_apart(target: Device) -> Breakdown:
+    def on(target: Device) -> Breakdown:
         own = target.dtype or dtype or ("int8" if target.relative else "float32")
-        return breakdown(arch.cost(dtype=cast("Dtype", own)), target)
+        return taken_apart(arch, target, cast("Dtype", own))
 
+    found = [on(target) for target in targets]
     with picture(out, suffix, f"{arch.name}: where the time goes") as draw:
         from archdsl.roofline.plots import layers_figure
 
-        draw(layers_figure(arch.name, [taken_apart(target) for target in targets], ops=ops))
+        draw(layers_figure(arch.name, found, ops=ops))
     say(f"wrote {out}")
     return 0

@@ -10,16 +10,16 @@ from archdsl.cli.table import Row, write_table
 
 if TYPE_CHECKING:
     from archdsl.compiler import Arch
-    from archdsl.passes.cost import Cost
+    from archdsl.passes.cost import Cost, Dtype
     from archdsl.roofline.breakdown import Breakdown, Part
     from archdsl.roofline.model import Device
 
 
-def taken_apart(arch: Arch, device: Device) -> Breakdown:
+def taken_apart(arch: Arch, device: Device, dtype: Dtype | None = None) -> Breakdown:
     """The network's time on the device; what is extrapolated is said on standard error."""
     from archdsl.roofline.breakdown import breakdown
 
-    counted = arch.cost(devices=[device])
+    counted = arch.cost(dtype=dtype, devices=[device])
     warn_of_extrapolation(arch, [device], counted)
     return breakdown(counted, device)
 

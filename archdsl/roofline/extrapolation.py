@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from archdsl.lang.diagnostics import Diagnostic, listed, quoted
 from archdsl.passes.cost import OP_CLASSES, Latency, Work
 from archdsl.roofline.model import Device
+
+_NAMED = 5
+"""How many networks a warning names."""
 
 _FAR = 1.25
 """How many times the longest measured time, or the shortest, is still near."""
@@ -44,3 +47,23 @@ def extrapolations(
             yield Diagnostic(
                 "W0901", message, None, "it is extrapolated; measure networks that have them"
             )
+
+
+def extrapolated_together(
+    networks: Iterable[tuple[str, Work, Latency]], device: Device
+) -> Iterator[Diagnostic]:
+    """As `extrapolations`, of many networks: one warning for all of them."""
+    asked = list(networks)
+    found = [(one[0], list(extrapolations(*one[:2], device, one[2]))) for one in asked]
+    beyond = [(name, warnings) for name, warnings in found if warnings]
+    if len(beyond) <= 1:
+        yield from (warning for _, warnings in beyond for warning in warnings)
+        return
+    names = [quoted(name) for name, _ in beyond[:_NAMED]]
+    if len(beyond) > _NAMED:
+        names.append(f"{len(beyond) - _NAMED} more")
+    message = (
+        f"{len(beyond)} of {len(asked)} networks lie beyond what {device.name} was calibrated on: "
+        f"{listed(names, 'and')}"
+    )
+    yield Diagnostic("W0901", message, None, "they are extrapolated; `archdsl cost` says how")

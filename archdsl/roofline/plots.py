@@ -199,7 +199,8 @@ def _unit(found: Breakdown) -> str:
 
 
 def _panel_title(found: Breakdown) -> str:
-    return f"{found.device.name}\n{_total(found)}"
+    mode = "" if found.device.relative else f"{found.device.mode}: "
+    return f"{found.device.name}\n{mode}{_total(found)}"
 
 
 def _title(name: str, found: Breakdown) -> str:

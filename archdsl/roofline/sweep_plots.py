@@ -108,7 +108,7 @@ def _accuracy(axes: Axes, found: Sweep, column: int, looks: Looks) -> None:
     figures.plain(
         axes.xaxis, (1,) if span > 20 else (1, 2, 5) if span > 3 else (1, 1.5, 2, 3, 5, 7)
     )
-    axes.set_title(f"ridge point {found.points[column]:.3g}")
+    axes.set_title(f"ridge point {found.points[column]:,.4g}")
     axes.set_xlabel("time, GMAC at the peak", fontsize=7)
     axes.grid(True)
     axes.set_axisbelow(True)
