@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from archdsl.proofs import check
     from archdsl.roofline.model import Device
     from archdsl.roofline.profiles import load_device, load_devices
+    from archdsl.search.space import Space, load_space, parse_space
     from archdsl.verification import verify
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Coster",
     "Device",
     "Diagnostic",
+    "Space",
     "block",
     "check",
     "compile",
@@ -40,7 +42,9 @@ __all__ = [
     "load",
     "load_device",
     "load_devices",
+    "load_space",
     "parse",
+    "parse_space",
     "verify",
 ]
 
@@ -57,6 +61,7 @@ _HOMES = {
     "archdsl.passes.cost": ("Cost",),
     "archdsl.roofline.model": ("Device",),
     "archdsl.roofline.profiles": ("load_device", "load_devices"),
+    "archdsl.search.space": ("Space", "load_space", "parse_space"),
     "archdsl.verification": ("verify",),
 }
 

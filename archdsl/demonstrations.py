@@ -28,6 +28,7 @@ from archdsl.proofs import check
 from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.model import Device
 from archdsl.roofline.profiles import read_profiles
+from archdsl.search.space import parse_space
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
@@ -44,6 +45,12 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
     notation = NOTATIONS.get(code.code, "arch")
     try:
         source = decode_source(f"net.{notation}", text.encode(encoding))
+        if code.code == "E1005":
+            parse_space(_SPACE).encode(source)
+            return []
+        if code.code.startswith("E10"):
+            parse_space(source)
+            return []
         if notation == "toml":
             return _extrapolated(read_profiles(source))
         if notation == "results":
@@ -60,6 +67,9 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
     except ArchError as error:
         return list(error.diagnostics)
     return found
+
+
+_SPACE = "arch space input 224x224x3 stem { conv_k{3,5}_s22_o16 }"
 
 
 def _extrapolated(devices: tuple[Device, ...]) -> list[Diagnostic]:

@@ -371,6 +371,9 @@ _FIXED = {
     "image_bytes": "bytes of a set of images, as float32",
     "results": "bytes of a file of measured times",
     "measured": "networks that were measured together",
+    "choices": "decisions of a search space",
+    "options": "ways to decide a block of a search space, and to decide its statements",
+    "steps": "blocks of a search space, each counted for every shape that may come in",
 }
 """Those that bound how a file is read."""
 

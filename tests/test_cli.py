@@ -375,7 +375,7 @@ def test_help_has_an_example(run: Run, command: str) -> None:
 def test_commands_of_later_versions_are_not_here() -> None:
     assert set(program.commands) == {
         *("check", "fmt", "explain", "show", "cost", "list"),
-        *("devices", "sweep", "rank", "plot"),
+        *("space", "devices", "sweep", "rank", "plot", "bench-kit", "calibrate"),
         *("compile", "verify", "weights", "convert", "schema", "completion"),
     }
 

@@ -79,6 +79,13 @@ def _check(file: str, overrides: Overrides) -> tuple[list[Diagnostic], str]:
     try:
         source, chosen = read(file, overrides)
         diagnostics = prove(source, **chosen)
+        if any(d.code == "E0107" for d in diagnostics):
+            from archdsl.search.space import parse_space
+
+            if any(value is not None for value in chosen.values()):
+                return diagnostics, ""
+            count = parse_space(source).count
+            return [], f"a space of {count:,} network{'s' if count > 1 else ''}"
         if any(d.severity == "error" for d in diagnostics):
             return diagnostics, ""
         cost = parse(source, **chosen).cost()

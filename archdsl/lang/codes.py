@@ -8,7 +8,8 @@ that knows nothing but convolutions, E0702 by compiling to PyTorch, E0906 by fit
 by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file: `w.safetensors`
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
-mended text's size.
+mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
+in one.
 """
 
 from __future__ import annotations
@@ -1134,8 +1135,9 @@ calibration.method = "fitted by hand to three networks"
     Code(
         "E0906",
         "too few measured times, or times of no device",
-        "A device has a peak and a bandwidth at least: three networks fix the two, and can contradict "
-        "them. With more of them more numbers are fitted, always fewer than there are measurements.",
+        "A device has a peak and a bandwidth at least: three networks fix the two, and can "
+        "contradict them. With more of them more numbers are fitted, always fewer than there are "
+        "measurements.",
         """\
 {
  "runtime": "onnxruntime", "dtype": "float32",
@@ -1346,6 +1348,93 @@ norm batch eps=1e-5
 pad symmetric
 stem { conv_k3_s22_o8 }
 stage c1 { k3_s22_e2_o8 }
+""",
+    ),
+    # ------------------------------------------------------------------ E10: search spaces
+    Code(
+        "E1001",
+        "an option that no network can have",
+        "Every option of a search space has to be of use: there must be a network of the space "
+        "that has it. What excludes what is found from the shapes, and from the declared widths; "
+        "the help says what would be wrong with such a network.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o{16,24} }
+stage c1 { k3_e{3,6}_i16_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o{16,24} }
+stage c1 { k3_e{3,6}_o16 }
+""",
+    ),
+    Code(
+        "E1002",
+        "a statement that speaks of one network, in a search space",
+        "`expect` and `variant` belong to a network. The networks of a space differ in what they "
+        "cost, and widths and images are left open by alternatives: `width ( 0.75 | 1 )`.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k{3,5}_s22_o16 }
+expect params=464
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k{3,5}_s22_o16 }
+""",
+    ),
+    Code(
+        "E1003",
+        "a choice that is none",
+        "A choice has at least two options, and they differ: or else a network would be counted "
+        "twice, and drawn twice as often as others.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k{3,5,3}_s22_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k{3,5}_s22_o16 }
+""",
+    ),
+    Code(
+        "E1004",
+        "layers that choose for themselves, and nobody says how many",
+        "`each` repeats a block whose layers decide for themselves, so it needs `r`.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o16 }
+stage c1 { each_k{3,5}_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k3_s22_o16 }
+stage c1 { each_r{2,3}_k{3,5}_o16 }
+""",
+    ),
+    Code(
+        "E1005",
+        "a network that is not in the space",
+        "`Space.encode` finds the vector of a network, however its text is written, as long as "
+        "its operators are those of a member. The place is that of the first block with which "
+        "no member goes on. In the example the space has `conv_k{3,5}_s22_o16`, and nothing else.",
+        """\
+arch net
+input 224x224x3
+stem { conv_k7_s22_o16 }
+""",
+        """\
+arch net
+input 224x224x3
+stem { conv_k5_s22_o16 }
 """,
     ),
     Code(

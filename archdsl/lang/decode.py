@@ -21,6 +21,9 @@ from archdsl.lang.trees import Part
 from archdsl.lang.values import CODES, limit_hint, number, sentence
 from archdsl.limits import Raised, in_force
 
+DRAWS = "`archdsl space sample` draws networks"
+"""What else to do with a text that has choices."""
+
 
 class Problem(NamedTuple):
     """A fault in a block string, at characters `start` to `end` of it."""
@@ -137,7 +140,8 @@ class _Decoding:
                 return
             if len(values) > 1:
                 message = f"{quoted(whole)} is a choice, and this is not a search space"
-                self.problem("E0107", message, at, f"write one value, such as `{key}{values[0]}`")
+                hint = f"write one value, such as `{key}{values[0]}`; {DRAWS}"
+                self.problem("E0107", message, at, hint)
                 return
             # No start kernel is even or has two digits: a stride is meant.
             if kind == "uib" and key == "s" and values[0] in {"2", "11", "12", "21", "22"}:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from archdsl.lang.decode import decode
+from archdsl.lang.decode import DRAWS, decode
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.origins import Origins
 from archdsl.lang.recovery import without_equals
@@ -39,6 +39,7 @@ from archdsl.lang.trees import (
     Choice,
     Document,
     Item,
+    OpenStatement,
     Section,
     Setting,
     Statement,
@@ -129,7 +130,10 @@ class _Elaboration:
                 sections.append(item)
             elif type(item) is VariantTree:
                 self.variant(item, variants)
-            elif type(item) is Statement:
+                continue
+            if type(item) is OpenStatement:
+                item = self.decided(item)
+            if type(item) is Statement:
                 keyword = item.keyword.text
                 if keyword == "published":
                     published.append(self.published(item))
@@ -161,6 +165,14 @@ class _Elaboration:
             published=tuple(published),
             variants=tuple(variants.values()),
         )
+
+    def decided(self, item: OpenStatement) -> Statement:
+        """What is read on with of a statement that is left open, which is reported."""
+        first = item.value.blocks[0]
+        message = f"`{item.keyword.text}` is left open, and this must be one architecture"
+        help = f"write one value, such as `{item.keyword.text} {first.text}`; {DRAWS}"
+        self.error("E0107", message, self.origins.span(item.value), help)
+        return Statement(item.keyword, first, ())
 
     def missing(self, keyword: str, what: str, example: str) -> None:
         if self.document.unread or self.attempted(keyword):
@@ -481,7 +493,7 @@ class _Elaboration:
             if isinstance(word, Choice):
                 at = self.origins.span(word)
                 message = "alternatives make a search space, and this must be one architecture"
-                self.error("E0107", message, at, "keep one of the blocks")
+                self.error("E0107", message, at, f"keep one of the blocks; {DRAWS}")
                 self.cut = True
                 continue
             decoded = decode(word.text)

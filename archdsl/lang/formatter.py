@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from archdsl.lang.trees import (
     Choice,
     Document,
     Item,
+    OpenStatement,
     Section,
     Setting,
     Statement,
@@ -81,7 +82,7 @@ class _Formatter:
             elif type(item) is VariantTree:
                 elements = [*_settings(item), *(_statement(s) for s in item.statements)]
                 self._body(f"variant {item.name.text}", item, elements)
-            elif type(item) is Statement:
+            elif isinstance(item, (Statement, OpenStatement)):
                 # A comment inside a statement moves above it.
                 for comment in self._take(item.end):
                     self.lines.append(_Line(comment))
@@ -159,7 +160,9 @@ class _Formatter:
         widths: dict[int, int] = {}
         run: list[int] = []
         for index, item in enumerate([*self.items, None]):
-            is_attribute = type(item) is Statement and item.keyword.text in ATTRIBUTES
+            is_attribute = (
+                isinstance(item, (Statement, OpenStatement)) and item.keyword.text in ATTRIBUTES
+            )
             if run and (not is_attribute or self._parted(self.items[run[-1]], item)):
                 longest = max(len(_keyword(self.items[i])) for i in run)
                 widths.update(dict.fromkeys(run, longest + 2))
@@ -191,7 +194,7 @@ class _Formatter:
 
 
 def _keyword(item: Item) -> str:
-    assert type(item) is Statement
+    assert isinstance(item, (Statement, OpenStatement))
     return item.keyword.text
 
 
@@ -201,10 +204,14 @@ def _title(section: Section) -> str:
 
 def _element(word: Word | Choice) -> _Element:
     if type(word) is Choice:
-        text = "( " + " | ".join(_canonical(inner) for inner in word.blocks) + " )"
+        text = _alternatives(_canonical(inner) for inner in word.blocks)
         return _Element(word.start, word.end, text)
     assert type(word) is Word
     return _Element(word.start, word.end, _canonical(word))
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    return f"( {' | '.join(texts)} )"
 
 
 def _canonical(word: Word) -> str:
@@ -225,10 +232,13 @@ def _setting(setting: Setting, keyword: str = "") -> str:
     return f"{setting.name}={value}"
 
 
-def _statement(statement: Statement, width: int = 0) -> _Element:
+def _statement(statement: Statement | OpenStatement, width: int = 0) -> _Element:
     keyword = statement.keyword.text
-    parts = [] if statement.value is None else [statement.value.text]
-    parts += [_setting(setting, keyword) for setting in statement.settings]
+    if isinstance(statement, OpenStatement):
+        parts = [_alternatives(word.text for word in statement.value.blocks)]
+    else:
+        parts = [] if statement.value is None else [statement.value.text]
+        parts += [_setting(setting, keyword) for setting in statement.settings]
     text = f"{keyword:<{width}}" if width else f"{keyword} "
     return _Element(statement.start, statement.end, text + " ".join(parts))
 

@@ -17,6 +17,7 @@ from lark.lexer import Lexer
 from archdsl.lang.trees import (
     Choice,
     Item,
+    OpenStatement,
     Part,
     Section,
     Setting,
@@ -36,6 +37,9 @@ class _Trees(Transformer[Any, Any]):
     def statement(self, children: list[Any]) -> Statement:
         value = children[1] if len(children) == 3 else None
         return Statement(children[0], value, tuple(children[-1]))
+
+    def open_statement(self, children: list[Any]) -> OpenStatement:
+        return OpenStatement(*children)
 
     def section(self, children: list[Any]) -> Section:
         name = children[1] if len(children) == 5 else None

@@ -67,11 +67,26 @@ class Statement(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """`( block | block )`: a search space's alternatives."""
+    """`( block | block )`: a search space's alternatives, of a block or of a statement's value."""
 
     start: int
     blocks: tuple[Word, ...]
     end: int
+
+
+class OpenStatement(NamedTuple):
+    """`keyword ( value | value )`: a statement that a search space leaves open."""
+
+    keyword: Word
+    value: Choice
+
+    @property
+    def start(self) -> int:
+        return self.keyword.start
+
+    @property
+    def end(self) -> int:
+        return self.value.end
 
 
 class Section(NamedTuple):
@@ -111,7 +126,7 @@ class Variant(NamedTuple):
         return self.closed + 1
 
 
-Item = Statement | Section | Variant
+Item = Statement | OpenStatement | Section | Variant
 
 
 @dataclass(frozen=True)

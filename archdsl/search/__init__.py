@@ -1,0 +1,1 @@
+"""Search spaces: an architecture with choices in it, and its members."""
