@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -199,8 +200,10 @@ class _Reader:
         if not self.python and token.text[0] == "'":
             raise self.fail("its strings stand in double quotes", token)
         try:
-            # One string alone: no structure is left to evaluate.
-            value = (ast.literal_eval if self.python else json.loads)(token.text)
+            # One string alone: no structure is left to evaluate. Python warns of `\.` and the
+            # like, of a text that is none of the user's own source.
+            with warnings.catch_warnings(action="ignore"):
+                value = (ast.literal_eval if self.python else json.loads)(token.text)
         except (ValueError, SyntaxError):
             raise self.fail("a string with a faulty escape", token) from None
         return str(value)
