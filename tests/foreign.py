@@ -252,11 +252,11 @@ READERS: dict[str, Reader] = {
     "json": Reader(_dialect(read_json), _json_sample),
     "timm": Reader(
         _dialect(read_timm),
-        _texts(py="[['ds_r1_k3_s1_c16'], ['ir_r2_k3_s2_e6_c24_se0.25'], ['cn_r1_k1_s1_c96']]\n"),
+        _texts(txt="[['ds_r1_k3_s1_c16'], ['ir_r2_k3_s2_e6_c24_se0.25'], ['cn_r1_k1_s1_c96']]\n"),
     ),
     "mnasnet": Reader(
         _dialect(read_mnasnet),
-        _texts(py="['r1_k3_s11_e1_i32_o16_noskip', 'r2_k3_s22_e6_i16_o24_se0.25']\n"),
+        _texts(txt="['r1_k3_s11_e1_i32_o16_noskip', 'r2_k3_s22_e6_i16_o24_se0.25']\n"),
     ),
     "ofa": Reader(_dialect(read_ofa), _ofa_sample),
     "profile": Reader(lambda path: repr(load_devices(path)), _profile_samples),

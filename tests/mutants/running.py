@@ -21,6 +21,14 @@ _INSIDE = ("grammars", "architectures", "backends")
 
 _LEFT_OUT = (".git", ".venv", ".cache", ".hypothesis", "__pycache__", "*.egg-info", ".*_cache")
 
+_NO_SHRINKING = """
+from hypothesis import Phase, settings
+
+settings.register_profile("faults", phases=[Phase.explicit, Phase.generate])
+settings.load_profile("faults")
+"""
+"""That a test fails is all that is asked: the smallest example takes minutes to find."""
+
 _PATIENCE = 3600
 """Seconds after which tests are taken to hang, which is a fault found."""
 
@@ -50,6 +58,8 @@ class Copy:
         shutil.copytree(self._root, self.path, ignore=ignore, symlinks=True)
         for name in _INSIDE:
             (self.path / "archdsl" / name).symlink_to(self.path / name)
+        with (self.path / "tests" / "conftest.py").open("a", encoding="utf-8") as conftest:
+            conftest.write(_NO_SHRINKING)
         code = "import archdsl, archdsl.backends as b; print(archdsl.__file__, b.__file__)"
         found = self._python("-c", code).stdout.split()
         if not found or not all(Path(file).is_relative_to(self.path) for file in found):
