@@ -409,3 +409,13 @@ def test_the_example_of_the_documents_is_read() -> None:
     page = (Path(__file__).parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert times(of(example)) == {"mnv2": 8933.0, "mine": 412.5}
+
+
+def test_where_the_times_are_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(OURS), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    assert [read_results(path).source for path in (".", "results.json", folder)] == [
+        *("phone", "results.json", "phone")
+    ]

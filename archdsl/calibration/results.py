@@ -377,7 +377,9 @@ class _Reading:
         facts = {key: value for key, (value, _) in self.facts.items()}
         results = Results(tuple(self.measurements.values()), facts.pop("dtype"))
         facts.setdefault("runtime", self.networks.runtime)
-        return replace(results, **facts, source=PurePath(path).name, skipped=tuple(self.skipped))
+        # A folder may be called `.`, and says where the times are from all the same.
+        source = os.path.basename(os.path.abspath(path))
+        return replace(results, **facts, source=source, skipped=tuple(self.skipped))
 
 
 def _is_dtype(value: Any) -> bool:
