@@ -97,7 +97,7 @@ def test_published_networks_are_made_of_allowed_nodes() -> None:
 
 
 @given(architectures())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_random_networks_are_made_of_allowed_nodes(arch: archdsl.Arch) -> None:
     harmless(emitted(arch))
 
@@ -193,7 +193,7 @@ def test_hostile_words_are_refused_or_harmless(place: str, words: str) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_title_and_comment_changes_nothing(words: str) -> None:
     for place in ("title", "comment", "published"):
         try:
