@@ -357,8 +357,17 @@ def test_it_learns() -> None:
     assert sum(losses[-5:]) < sum(losses[:5]) / 2
 
 
-def test_initialisation_is_as_published() -> None:
-    for name, module in network("mnv3_large").named_modules():
+@pytest.mark.parametrize("loaded", [True, False])
+def test_initialisation_is_as_published(loaded: bool) -> None:
+    """As `load` draws it from a seed, and as the module does by itself."""
+    if loaded:
+        made = network("mnv3_large")
+    else:
+        namespace: dict[str, Any] = {"__name__": "mnv3_large"}
+        exec(archdsl.compile(archdsl.load("mnv3_large"), "torch").data, namespace)
+        torch.manual_seed(0)
+        made = namespace["Model"]()
+    for name, module in made.named_modules():
         if isinstance(module, nn.Conv2d):
             fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
             std = math.sqrt(2 / fan_out)
