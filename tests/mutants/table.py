@@ -44,7 +44,12 @@ AREAS: dict[str, tuple[str, ...]] = {
     "onnx": (_ONNX_RANDOM, "test_onnx.py"),
     "onnx int8": (_ONNX8_EACH, "test_onnx_int8.py"),
     "tflite": (_TFLITE_RANDOM, "test_tflite.py"),
-    "tflite int8": (_TFLITE8_EACH, "test_tflite_int8.py"),
+    "tflite int8": (
+        _TFLITE8_EACH,
+        "test_tflite_int8.py::test_scales_and_versions",
+        "test_tflite_int8.py::test_sigmoids_have_the_scale_that_their_kernel_gives",
+        "test_tflite_int8.py",
+    ),
     "quantisation": ("test_quantization.py", _ONNX8_EACH, _TFLITE8_EACH),
     "weights": ("test_weights.py", "test_weights_import.py"),
     "latency": ("test_roofline.py",),
