@@ -3,7 +3,7 @@
 The strategies are for hypothesis: `pip install "archdsl[testing]"`. `random_architecture` makes the
 same networks from a seed, and needs nothing.
 
->>> random_architecture(1) == random_architecture(1)
+>>> random_architecture(1).to_text() == random_architecture(1).to_text()
 True
 """
 
