@@ -80,7 +80,7 @@ MAX_CHOICES = 1 << 10
 MAX_OPTIONS = 1 << 12
 """Ways to decide one block of a search space, and to decide all of its statements."""
 
-MAX_STEPS = 1 << 16
+MAX_STEPS = 1 << 14
 """Blocks of a search space, each counted once for every shape that may come in."""
 
 MAX_HEADER = 1 << 25
@@ -108,6 +108,7 @@ RAISABLE = (
     *("text", "tokens", "word", "statements", "blocks", "repeats", "kernel", "channels", "side"),
     *("expansion", "heads", "classes", "scale"),
     *("operators", "params", "weight_bytes", "activation_bytes", "macs"),
+    "steps",
 )
 """The limits that can be raised. The others bound how a file is read, and no network."""
 

@@ -356,6 +356,7 @@ _LIMITS = {
     "weight_bytes": "bytes of a network's kernels, as float32",
     "activation_bytes": "bytes of its activations that live at once, for one image, as float32",
     "macs": "multiply-accumulates of a network, for one image",
+    "steps": "blocks of a search space, each counted for every shape that may come in",
 }
 """Those that can be raised, by name."""
 
@@ -373,7 +374,6 @@ _FIXED = {
     "measured": "networks that were measured together",
     "choices": "decisions of a search space",
     "options": "ways to decide a block of a search space, and to decide its statements",
-    "steps": "blocks of a search space, each counted for every shape that may come in",
 }
 """Those that bound how a file is read."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import re
+import time
 from collections import Counter
 
 import numpy as np
@@ -14,8 +16,11 @@ import archdsl
 from archdsl.lang.diagnostics import ArchError
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
+from archdsl.limits import raised
+from archdsl.roofline.model import Device
 from archdsl.search.identity import canonical_hash
 from archdsl.search.space import Space, is_space, load_space, parse_space, shipped_spaces
+from archdsl.search.tables import BatchCost, Tables
 
 SET = re.compile(r"\{([0-9.,]+)\}")
 
@@ -280,8 +285,25 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_spaces_end_in_diagnostics(name: str) -> None:
-    with pytest.raises(ArchError):
+    started = time.process_time()
+    with pytest.raises(ArchError, match="E0110"):
         parse_space(file_with(HOSTILE[name]))
+    assert time.process_time() - started < 3
+
+
+def test_the_limit_of_steps_can_be_raised() -> None:
+    widths = ",".join(map(str, range(8, 8 * 131, 8)))
+    text = file_with(f"stem {{ conv_k1_o{{{widths}}} conv_k1_o{{{widths}}} }}")
+    with pytest.raises(ArchError, match="`steps` is 16,384"):
+        parse_space(text)
+    with raised(steps=20_000):
+        assert parse_space(text).count == 130**2
+
+
+def test_spaces_with_networks_beyond_a_limit() -> None:
+    for blocks in ("r{1,1000}_k3_o8 " * 6, "conv_o{8,65536} conv_o{8,65536}"):
+        with pytest.raises(ArchError, match="largest networks"):
+            parse_space(file_with(f"stem {{ {blocks} }}"))
 
 
 # -------------------------------------------------------------------------------- shipped spaces
@@ -353,3 +375,61 @@ def test_sizes_that_are_published(shipped: Space) -> None:
         assert shipped.count == (2 * 4 * 4) * 36**5 * 37**15 * (4 * 6 * 7**3) * 7**2
     elif shipped.name == "mnv4_fine_l":
         assert shipped.count == (8 * 9) * (8 * 9**10) * (8 * 9**12)
+
+
+# ------------------------------------------------------------------------------ costs of batches
+
+FIGURES = [field.name for field in dataclasses.fields(BatchCost) if field.name != "latency_us"]
+DEVICES = ("pixel6-cpu-int8", "pixel6-cpu-int8-fitted", "rpi4-stream-fp32", "coral-edgetpu-int8")
+
+
+def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
+    """300 members of each space: 2,100 in all."""
+    tables = Tables(shipped)
+    rng = random.Random(13)
+    vectors = [shipped.sample(rng) for _ in range(300)]
+    costs = tables.cost(vectors)
+    devices = [archdsl.load_device(name) for name in DEVICES]
+    times = [tables.cost(vectors, devices=[device]).latency_us[device.name] for device in devices]
+    for row, vector in enumerate(vectors):
+        arch = shipped.arch_of(vector)
+        cost = arch.cost()
+        assert {name: getattr(costs, name)[row] for name in (*FIGURES, "macs")} == {
+            name: getattr(cost, name) for name in (*FIGURES, "macs")
+        }
+        for device, microseconds in zip(devices, times, strict=True):
+            # the same sums, added in another order
+            assert microseconds[row] == pytest.approx(arch.latency(device).us, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_tables_know_members(name: str) -> None:
+    space = parse_space(SMALL[name])
+    tables = Tables(space)
+    limits = [range(len(choice.options) + 1) for choice in space.choices]
+    rows = list(itertools.islice(itertools.product(*limits), 3000)) or [()]
+    rows = np.array(rows, np.int64).reshape(len(rows), len(space.choices))
+    assert tables.valid(rows).tolist() == [tuple(row) in space for row in rows.tolist()]
+    members = np.array(list(space), np.int64).reshape(space.count, len(space.choices))
+    costs = tables.cost(members, dtype="int8", batch=3)
+    for row, vector in enumerate(space):
+        cost = space.arch_of(vector).cost(dtype="int8", batch=3)
+        assert [getattr(costs, n)[row] for n in FIGURES] == [getattr(cost, n) for n in FIGURES]
+    assert len(tables.cost(members[:0])) == 0
+
+
+def test_batches_that_cannot_be_costed() -> None:
+    space = parse_space(SMALL["alternatives"])
+    tables = Tables(space)
+    member = space.member(0)
+    ridge = Device.of_ridge(10.0)
+    for wrong, message in (
+        ({"vectors": [member, [9] * len(member)]}, "row 1: no member"),
+        ({"vectors": [member[:-1]]}, "rows of 5"),
+        ({"vectors": [[0.5] * len(member)]}, "whole numbers"),
+        ({"vectors": [member], "dtype": "float8"}, "float8"),
+        ({"vectors": [member], "batch": 0}, "batch 0"),
+        ({"vectors": [member], "devices": [ridge]}, "no times"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tables.cost(**wrong)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from archdsl.cli.options import Command, Status, as_json, read_stdin, within
+from archdsl.cli.options import Command, Status, as_json, limits_option, read_stdin, within
 from archdsl.cli.output import Refusal, visible, write, write_json
 from archdsl.cli.table import Row, write_table
 
@@ -31,7 +31,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def space_argument(command: Command) -> Command:
-    """Give a command FILE, a search space, as the argument `file`."""
+    """Give a command FILE, a search space, as the argument `file`, and `--limit`."""
+    command = limits_option(command)
     return click.argument("file", metavar="FILE", shell_complete=_complete)(command)
 
 
@@ -196,7 +197,7 @@ def sample(file: str, number: int, seed: int, jsonl: bool, out: str | None) -> S
 @space.command("enumerate")
 @space_argument
 @click.option(
-    "--limit",
+    "-n",
     "most",
     type=int,
     default=1000,
@@ -211,7 +212,7 @@ def enumerate_(file: str, most: int, jsonl: bool) -> Status:
 
     \b
     Examples:
-      archdsl space enumerate mnv4_coarse --limit 10 --jsonl
+      archdsl space enumerate mnv4_coarse -n 10 --jsonl
     """
     found = load_space(file)
     number = min(most, found.count)

@@ -16,7 +16,8 @@ from archdsl.compiler import Run, State, block_compiler
 from archdsl.ir.lower import Misfit
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.spec import Attributes
-from archdsl.limits import MAX_STEPS
+from archdsl.limits import hint, most
+from archdsl.passes.cost import Totals, add_totals
 from archdsl.search.reading import NOTHING, Menu, Option, Pick, Place
 
 
@@ -47,7 +48,27 @@ class Node:
         self.sums: list[int] = []
 
 
+_NOTHING = (0,) * 8
+
+
+def _added(run: Run | None, behind: tuple[int, ...]) -> tuple[int, ...]:
+    """The figures of a block and of what follows it."""
+    if run is None:
+        return behind
+    total = add_totals([run.totals, Totals(*behind[:6])])
+    return (*total, run.operators + behind[6], len(run.units) + behind[7])
+
+
 _Key = tuple[State, tuple[Menu, ...]]
+
+
+def _too_many(place: Place) -> Diagnostic:
+    span = place.menu.options[0].span
+    message = (
+        f"the space has more than {most('steps'):,} blocks, each counted once for every shape that "
+        "may come in"
+    )
+    return Diagnostic("E0110", message, span, f"leave fewer widths open; {hint('steps')}")
 
 
 class Paths:
@@ -56,11 +77,15 @@ class Paths:
     `levels` are the nodes in the order of the text; the last level holds what comes out.
 
     Raises:
-        ArchError: the graph is larger than MAX_STEPS.
+        ArchError: more than `steps` are left to be taken.
     """
 
     def __init__(
-        self, picks: tuple[Pick, ...], attributes: Attributes, places: Sequence[Place]
+        self,
+        picks: tuple[Pick, ...],
+        attributes: Attributes,
+        places: Sequence[Place],
+        steps: int,
     ) -> None:
         self.picks = picks
         self.attributes = attributes
@@ -70,15 +95,20 @@ class Paths:
         self.stuck: Place | None = None
         """The place that nothing leads beyond."""
         self._compiler = block_compiler(attributes)
-        self._steps = 0
+        self.left = steps
+        """The steps that the next graph may take."""
         start = State(attributes.input, attributes.input[2], "the image has")
         frontier: dict[_Key, Node] = {(start, ()): Node(start, 0)}
         for place in places:
             for layer in range(1 + place.layers):
                 following: dict[_Key, Node] = {}
+                for (_, layers), node in frontier.items():
+                    node.menu = layers[0] if layers else place.menu if layer == 0 else NOTHING
+                    self.left -= len(node.menu.options)
+                if self.left < 0:
+                    raise ArchError([_too_many(place)])
                 for (state, layers), node in frontier.items():
                     behind = layers[1:]
-                    node.menu = layers[0] if layers else place.menu if layer == 0 else NOTHING
                     self._expand(place, node, state, behind, following)
                 self.levels.append(list(frontier.values()))
                 self.places.append(place)
@@ -108,14 +138,6 @@ class Paths:
         behind: tuple[Menu, ...],
         following: dict[_Key, Node],
     ) -> None:
-        self._steps += len(node.menu.options)
-        if self._steps > MAX_STEPS:
-            span = place.menu.options[0].span
-            message = (
-                f"the space has more than {MAX_STEPS:,} blocks, each counted once for every shape "
-                "that may come in"
-            )
-            raise ArchError([Diagnostic("E0110", message, span, "leave fewer widths open")])
         deepened = place.section.startswith("stages.")
         for number, option in enumerate(node.menu.options):
             run, after = None, state
@@ -140,6 +162,20 @@ class Paths:
                 else:
                     node.sums = list(accumulate(edge.target.ways for edge in node.edges))
                     node.ways = node.sums[-1] if node.sums else 0
+
+    def largest(self) -> tuple[Totals, int, int]:
+        """The most that a member has of each figure, of operators and of blocks."""
+        most_of: dict[Node, tuple[int, ...]] = dict.fromkeys(self.levels[-1], _NOTHING)
+        for nodes in reversed(self.levels[:-1]):
+            for node in nodes:
+                found = [
+                    _added(edge.run, most_of[edge.target])
+                    for edge in node.edges
+                    if edge.target.ways
+                ]
+                most_of[node] = tuple(map(max, zip(*found, strict=True))) if found else _NOTHING
+        *figures, operators, blocks = most_of[self.start]
+        return Totals(*figures), operators, blocks
 
     # -- members
 

@@ -15,13 +15,14 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archdsl.compiler import Arch, parse
+from archdsl.compiler import Arch, beyond, parse
 from archdsl.files import decode_source, read_source
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.printer import print_block, print_spec
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import AnyBlock, ArchSpec, Stage
 from archdsl.lang.syntax import parse_file
+from archdsl.limits import hint, most
 from archdsl.search.identity import digest, run_tokens
 from archdsl.search.paths import Edge, Node, Paths
 from archdsl.search.reading import Choice, Pick, Plan, has_choices, meaning, read_plan
@@ -54,15 +55,23 @@ class Space:
         self._places = plan.places
         self._specs: list[ArchSpec] = []
         self._paths: list[Paths] = []
+        left = most("steps")
         for picks, spec in plan.members:
+            paths = Paths(picks, spec.attributes, plan.places, left)
+            left = paths.left
             self._specs.append(spec)
-            self._paths.append(Paths(picks, spec.attributes, plan.places))
+            self._paths.append(paths)
         faults = list(self._faults())
         if faults:
             raise ArchError(faults)
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, {len(self.choices)} choices)"
+
+    @property
+    def graphs(self) -> tuple[Paths, ...]:
+        """The members as paths: a graph for each way to decide the statements."""
+        return tuple(self._paths)
 
     @property
     def name(self) -> str:
@@ -119,6 +128,23 @@ class Space:
                 choice.spans[index],
                 self._why((column, index)),
             )
+
+        if not dead:
+            yield from self._too_large()
+
+    def _too_large(self) -> Iterator[Diagnostic]:
+        """An error where the largest members are beyond the limits of networks."""
+        for paths in self._paths:
+            if paths.ways:
+                total, operators, blocks = paths.largest()
+                fault = beyond(total, operators)
+                if blocks > most("blocks"):
+                    fault = f"the network has more than {most('blocks'):,} blocks", hint("blocks")
+                if fault is not None:
+                    message = f"the largest networks of this space are too large: {fault[0]}"
+                    span = self._places[-1].menu.options[0].span
+                    yield Diagnostic("E0110", message, span, fault[1])
+                    return
 
     def _why(self, pick: Pick) -> str | None:
         """What would be said of a network that has an option."""
