@@ -154,3 +154,22 @@ def test_the_program_breaks_what_it_is_told() -> None:
     command = [sys.executable, str(foreign.ROOT / "tests" / "foreign.py"), "timm", "3", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 3
+
+
+# ------------------------------------------------------------------------------------- fuzzing
+
+
+def test_every_reader_is_fuzzed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(foreign.ROOT)
+    from fuzz.target import TARGETS
+
+    assert set(TARGETS) == set(foreign.READERS)
+
+
+CORPUS = foreign.ROOT / "fuzz" / "corpus"
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*/*")), ids=lambda path: path.name)
+def test_the_corpus_is_read(path: Path) -> None:
+    """Runs begin with files that are read, and so lead far into the readers."""
+    assert foreign.READERS[path.parent.name].read(path)
