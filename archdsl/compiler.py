@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import gt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
@@ -186,19 +187,20 @@ _COUNTED = {
 """What a network is counted in, by the name of its limit."""
 
 
+@lru_cache(maxsize=16)
+def _highest(_: Raised) -> tuple[int, ...]:
+    return tuple(map(most, _COUNTED))
+
+
 def beyond(total: Totals, operators: int) -> tuple[str, str] | None:
     """The first limit of a network that these counts are beyond: a sentence, and its help."""
-    counts = (
-        operators,
-        total.params,
-        4 * total.weights,
-        4 * total.peak,
-        total.macs_conv_linear + total.macs_attention,
-    )
-    for (name, what), count in zip(_COUNTED.items(), counts, strict=True):
-        if count > most(name):
-            return f"the network has more than {most(name):,} {what}", limit_of(name)
-    return None
+    macs = total.macs_conv_linear + total.macs_attention
+    counts = (operators, total.params, 4 * total.weights, 4 * total.peak, macs)
+    highest = _highest(in_force())
+    if not any(map(gt, counts, highest)):
+        return None
+    name = next(n for n, c, h in zip(_COUNTED, counts, highest, strict=True) if c > h)
+    return f"the network has more than {most(name):,} {_COUNTED[name]}", limit_of(name)
 
 
 class Placed(NamedTuple):
