@@ -138,6 +138,12 @@ def small_weights(small: archdsl.Arch) -> dict[str, Any]:
     return lively(small)
 
 
+def test_strides_differ_by_side() -> None:
+    text = "arch net input 24x17x3 classes 5 stem { conv_k3_s21_o8 dw_k5_s12 } head { pool fc }"
+    arch = archdsl.parse(text)
+    assert difference(arch, lively(arch))[1] <= TOLERANCE
+
+
 # ----------------------------------------------------------------------------- every operator
 
 

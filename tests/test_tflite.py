@@ -480,6 +480,12 @@ def faulty() -> Small:
     return arch, lively(arch)
 
 
+def test_strides_differ_by_side() -> None:
+    text = "arch net input 24x17x3 classes 5 stem { conv_k3_s21_o8 dw_k5_s12 } head { pool fc }"
+    arch = archdsl.parse(text)
+    assert difference(arch, lively(arch))[1] <= TOLERANCE
+
+
 def test_the_network_to_break_is_right(faulty: Small) -> None:
     largest, share = difference(*faulty)
     assert largest > 1

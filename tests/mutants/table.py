@@ -41,9 +41,11 @@ AREAS: dict[str, tuple[str, ...]] = {
         "test_torch.py::test_stochastic_depth_rises_over_the_residuals_to_its_peak",
         "test_torch.py",
     ),
-    "onnx": (_ONNX_RANDOM, "test_onnx.py"),
+    "onnx": (
+        *(_ONNX_RANDOM, "test_onnx.py::test_strides_differ_by_side", _HYBRID, "test_onnx.py"),
+    ),
     "onnx int8": (_ONNX8_EACH, "test_onnx_int8.py"),
-    "tflite": (_TFLITE_RANDOM, "test_tflite.py"),
+    "tflite": (*(_TFLITE_RANDOM, "test_tflite.py::test_strides_differ_by_side", "test_tflite.py"),),
     "tflite int8": (
         _TFLITE8_EACH,
         "test_tflite_int8.py::test_scales_and_versions",
