@@ -72,6 +72,7 @@ DOCUMENTS = (
     "docs/backends.md",
     "docs/dialects.md",
     "docs/limits.md",
+    "docs/spaces.md",
     "docs/testing.md",
 )
 """docs/errors.md is written by tests/test_diagnostics.py."""

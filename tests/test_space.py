@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +254,12 @@ def test_what_excludes_what() -> None:
     assert ("o24", "k3_i8") in said and ("k3_i8", "o24") in said and ("k3_i8", "o16") in said
     assert not any("k3_o8" in pair for pair in said)
     assert parse_space(SMALL["sets"]).excluded() == {}
+
+
+def test_the_page_shows_the_file_that_it_links() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    example = (docs / "tiny_space.arch").read_text(encoding="utf-8")
+    assert f"```text\n{example}```" in (docs / "spaces.md").read_text(encoding="utf-8")
 
 
 def test_spaces_are_told_from_networks() -> None:
