@@ -66,6 +66,9 @@ _rate = within(1e-6, 1e12)
     help="Its bandwidth, in 10^9 bytes/s.",
 )
 @as_json
+@click.option(
+    "--jsonl", is_flag=True, help="FILE has an architecture on each line: a line for each."
+)
 def cost(
     file: str,
     overrides: Overrides,
@@ -75,6 +78,7 @@ def cost(
     peak: float | None,
     bandwidth: float | None,
     json: bool,
+    jsonl: bool,
 ) -> Status:
     """Count parameters, MACs, bytes and peak memory.
 
@@ -87,9 +91,17 @@ def cost(
       archdsl cost mnv2_140 --dtype int8
       archdsl cost mnv4_conv_m --device pixel6-cpu-int8 --device rpi5
       archdsl cost mnv4_conv_m --peak 50 --bandwidth 10
+      archdsl space sample mnasnet_space -n 100 --jsonl | archdsl cost --jsonl -
     """
     custom = _device(peak, bandwidth)
     asked = [*([custom] if custom else []), *devices(device)]
+    if jsonl:
+        from archdsl.cli.streaming import stream
+
+        try:
+            return stream(file, overrides, cast("Dtype | None", dtype), batch, asked)
+        except ValueError as error:
+            raise Refusal(f"--dtype: {error}; leave --dtype out") from None
     arch = load(file, overrides)
     try:
         counted = arch.cost(dtype=cast("Dtype | None", dtype), batch=batch, devices=asked)

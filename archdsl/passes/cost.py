@@ -316,9 +316,9 @@ class Cost:
             for row in cost.rows
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The record that `archdsl cost --json` prints."""
-        return {
+    def to_json(self, *, layers: bool = True) -> dict[str, Any]:
+        """The record that `archdsl cost --json` prints; without `layers` that of `--jsonl`."""
+        record: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "cost_model_version": COST_MODEL_VERSION,
             "byte_convention": BYTE_CONVENTION,
@@ -336,8 +336,10 @@ class Cost:
             "activation_bytes": self.activation_bytes,
             "peak_activation_bytes": self.peak_activation_bytes,
             "latency": [entry.to_json() for entry in self.latency],
-            "layers": [layer.to_json() for layer in self.layers],
         }
+        if layers:
+            record["layers"] = [layer.to_json() for layer in self.layers]
+        return record
 
 
 def network_cost(
