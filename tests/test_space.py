@@ -290,6 +290,33 @@ HOSTILE = {
 }
 
 
+FAULTY = {
+    "stem { ( skip | skip ) }": {"E1003"},
+    "stem { each }": {"E1004"},
+    "stem { each_r{0,3}_k3 }": {"E0207"},
+    "stem { each_r_k{3,5} }": {"E0207"},
+    "stem { each_r{a,3} }": {"E0102", "E0207", "E0212"},
+    "stem { k{3,5}_each_r2_r{2,3} }": {"E0204"},
+    "stem { k{3,5}_k{3,5} }": {"E0204"},
+    "stem { noskip{1,2} }": {"E0207"},
+    "stem { foo_k{3,5} ( conv | bar ) }": {"E0201"},
+    "stem { ( k3 | ) }": {"E0102", "E0103"},
+    "source ( a | b ) stem { k3 }": {"E1002"},
+    "expect ( a | b ) stem { k3 }": {"E1002"},
+    "norm ( batch | foo ) stem { k3 }": {"E0403"},
+    "input ( 8x8x3 | 9x9x3 ) stem { k3 }": {"E0402"},
+    "": {"E0306"},
+}
+
+
+@pytest.mark.parametrize("body", FAULTY)
+def test_faulty_spaces_end_in_diagnostics(body: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        parse_space(file_with(body))
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == FAULTY[body]
+    assert all(diagnostic.span for diagnostic in caught.value.diagnostics)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_spaces_end_in_diagnostics(name: str) -> None:
     started = time.process_time()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations, product
 from math import prod
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, quoted
 from archdsl.lang.elaborate import elaborate
 from archdsl.lang.source import SourceText, Span
-from archdsl.lang.spec import KINDS, ArchSpec, Block, vocabulary
+from archdsl.lang.spec import ATTRIBUTES, KINDS, ArchSpec, Block, vocabulary
 from archdsl.lang.syntax import parse_block, parse_file
 from archdsl.lang.trees import (
     Choice as Alternatives,
@@ -177,6 +177,12 @@ class _Reading:
 
     def run(self) -> Plan | None:
         open_statements = [i for i in self.document.items if type(i) is OpenStatement]
+        for statement in open_statements:
+            word = statement.keyword
+            if word.text not in ATTRIBUTES:
+                message = f"`{word.text}` cannot be left open"
+                self.error("E1002", message, self.span(word.start, word.end), "write one value")
+                return None
         for statement in open_statements:
             value = statement.value
             whole = self.span(value.start, value.end)
@@ -372,7 +378,15 @@ class _Reading:
         """An option for every depth and width of a block whose layers choose the rest."""
         shared = [piece for piece in pieces if piece.name in ("repeats", "out_channels")]
         free = [piece for piece in pieces if piece not in shared]
+        for earlier, piece in combinations(shared, 2):
+            if earlier.name == piece.name:
+                message = f"{quoted(piece.at.text)} sets `{piece.key}` a second time"
+                self.error("E0204", message, piece.at, "keep one of them")
+                return
         depths = next(piece for piece in shared if piece.name == "repeats")
+        if not depths.values:
+            self.error("E0207", f"`{depths.key}` needs a value", depths.at, "such as `r{2,3,4}`")
+            return
         counts = []
         for place, text in enumerate(depths.values):
             block = decode(f"r{text}").block
