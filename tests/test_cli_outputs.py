@@ -64,12 +64,15 @@ def test_the_table_has_every_command() -> None:
         for name, command in commands(program, "")
         if any("-o" in parameter.opts for parameter in command.params)
     }
-    # `calibrate` wants results of measurements, and has tests of its own.
-    assert taking == {*COMMANDS, "bench-kit", "calibrate"}
+    # `calibrate` wants results of measurements, `space sample` a space: they have their own tests.
+    assert taking == {*COMMANDS, "bench-kit", "calibrate", "space sample"}
 
 
-def test_a_dash_is_no_folder() -> None:
-    result = run("bench-kit --runtime onnxruntime", "-")
+@pytest.mark.parametrize(
+    "words", ["bench-kit --runtime onnxruntime", "space sample mnasnet_space -n 2"]
+)
+def test_a_dash_is_no_folder(words: str) -> None:
+    result = run(words, "-")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: -o -: what is written is a folder")
     assert written() == set()

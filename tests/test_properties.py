@@ -120,7 +120,11 @@ def test_any_text_ends_in_an_architecture_or_in_diagnostics(text: str) -> None:
     except ArchError as error:
         assert [d for d in error.diagnostics if d.severity == "error"] == list(error.diagnostics)
     else:
-        assert all(d.severity == "warning" or d.code == "E0412" for d in found)
+        # Figures that do not hold, and variants that are at fault where the network is not.
+        assert all(
+            d.severity == "warning" or d.code == "E0412" or "(in variant " in d.message
+            for d in found
+        )
 
 
 @given(st.text(max_size=40) | st.lists(WORDS, max_size=6).map("_".join) | blocks())

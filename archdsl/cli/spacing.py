@@ -179,6 +179,8 @@ def sample(file: str, number: int, seed: int, jsonl: bool, out: str | None) -> S
         return 0
     from archdsl.files import write_whole
 
+    if out == "-":
+        raise Refusal("-o -: what is written is a folder; without -o the texts are printed")
     folder = Path(out)
     if not folder.parent.is_dir():
         raise Refusal(f"-o {out}: there is no folder {folder.parent}")
