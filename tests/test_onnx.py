@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from artefacts import SMALL, TOLERANCE, images, printed, values
 from hypothesis import HealthCheck, Phase, given, settings
 from onnx import onnx_ml_pb2, shape_inference
 
@@ -33,31 +34,6 @@ from archdsl.library import members
 from archdsl.passes.fold import Folded, fold_batch_norm
 from archdsl.testing import architectures
 from archdsl.weights.lively import lively
-
-TOLERANCE = 1e-4
-"""Of the largest logit."""
-
-SMALL = """\
-arch small
-input 33x29x3
-act hswish
-se from=input round=1 act=relu gate=hsigmoid
-classes 10
-stem { conv_k3_s22_o16 }
-stage c1 { ir_k3_e3_o16_se0.5_relu fused_k3_s2_e2_o24_g4 }
-stage c2 { r2_k5_e3_o24_relu6 uib_s3_m5_st2_e2_o32 }
-stage c3 { mqa_h2_d16_kv2 mha_h2_d8 sep_k3_o32_swish }
-head { conv_k1_o48! pool dropout_p0.2 fc }
-"""
-
-
-def images(arch: archdsl.Arch, count: int = 1) -> Any:
-    return np.random.default_rng(5).normal(size=(count, *arch.input)).astype(np.float32)
-
-
-def values(artifact: Artifact, batch: Any) -> dict[str, Any]:
-    session = artifact.session()
-    return session.values(session.run(session.feed(batch)))
 
 
 def checked(artifact: Artifact) -> onnx.ModelProto:
@@ -86,13 +62,8 @@ FILES = {member.file: member.name for member in members() if member.variant is N
 
 @pytest.fixture(scope="module")
 def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Rows that are printed when the module's tests are done."""
-    rows: list[str] = []
-    yield rows
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        head = f"{'network':28}{'nodes':>6}{'MB':>8}{'logit':>8}{'difference':>12}"
-        print("\n" + "\n".join([head, *rows]))
+    head = f"{'network':28}{'nodes':>6}{'MB':>8}{'logit':>8}{'difference':>12}"
+    yield from printed(request, head)
 
 
 @pytest.mark.slow

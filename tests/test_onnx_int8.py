@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import artefacts
 import gains
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from artefacts import SMALL, images, printed, sqnr, values
 from hypothesis import HealthCheck, Phase, given, settings
-from test_onnx import SMALL, checked, images, values
+from test_onnx import checked
 from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
 
 import archdsl
@@ -24,7 +27,6 @@ from archdsl.ir.execute import execute
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Input
 from archdsl.passes.fold import fold_batch_norm
-from archdsl.quantization.ranges import Range, observe
 from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
@@ -64,20 +66,8 @@ INTEGER = {
 """What onnxruntime makes of the pairs. All else: the image rounded, logits real, attention."""
 
 
-def sqnr(found: Any, wanted: Any) -> float:
-    """The signal-to-quantisation-noise ratio in decibels."""
-    noise = float(np.square(np.asarray(found, np.float64) - wanted).sum())
-    return 10 * float(np.log10(np.square(wanted, dtype=np.float64).sum() / max(noise, 1e-30)))
-
-
-def ranges(arch: archdsl.Arch, weights: Any, batch: Any) -> dict[str, Range]:
-    session = archdsl.compile(arch, to="onnx", weights=weights, layers=True).session()
-    return observe(lambda images: session.values(session.run(session.feed(images))), batch)
-
-
-def integer(arch: archdsl.Arch, weights: Any, **options: Any) -> Artifact:
-    found = ranges(arch, weights, images(arch, 4))
-    return archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found, **options)
+ranges = partial(artefacts.ranges, to="onnx")
+integer = partial(artefacts.integer, to="onnx")
 
 
 def operators(artifact: Artifact, folder: Path) -> Counter[str]:
@@ -95,12 +85,7 @@ def operators(artifact: Artifact, folder: Path) -> Counter[str]:
 
 @pytest.fixture(scope="module")
 def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Rows that are printed when the module's tests are done."""
-    rows: list[str] = []
-    yield rows
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print("\n" + "\n".join([f"{'network':24}{'MB':>8}{'SQNR in dB':>12}", *rows]))
+    yield from printed(request, f"{'network':24}{'MB':>8}{'SQNR in dB':>12}")
 
 
 @pytest.mark.slow

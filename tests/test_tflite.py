@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import artefacts
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from artefacts import TOLERANCE, images, printed, values
 from hypothesis import HealthCheck, given, settings
 
 import archdsl
@@ -45,30 +47,7 @@ from archdsl.passes.fold import Folded, fold_batch_norm
 from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
-TOLERANCE = 1e-4
-"""Of the largest logit."""
-
-SMALL = """\
-arch small
-input 33x29x3
-act hswish
-se from=input round=1 act=relu gate=hsigmoid
-classes 10
-stem { conv_k3_s22_o16 }
-stage c1 { ir_k3_e3_o16_se0.5_relu fused_k3_s2_e2_o24_g4 }
-stage c2 { r2_k5_e3_o24_relu6 uib_s3_m5_st2_e2_o32_gelu }
-stage c3 { mqa_h2_d16_kv2 mha_h2_d8 sep_k3_o32_swish }
-head { conv_k1_o48! pool dropout_p0.2 fc }
-"""
-
-
-def images(arch: archdsl.Arch, count: int = 1) -> Any:
-    return np.random.default_rng(5).normal(size=(count, *arch.input)).astype(np.float32)
-
-
-def values(artifact: Artifact, batch: Any) -> dict[str, Any]:
-    session = artifact.session()
-    return session.values(session.run(session.feed(batch)))
+SMALL = artefacts.SMALL.replace("st2_e2_o32", "st2_e2_o32_gelu")
 
 
 def operators_run(interpreter: Any) -> Counter[str]:
@@ -123,30 +102,22 @@ LARGE = {f"efficientnet_b{size}": 224 for size in (4, 5, 6, 7)}
 It is the one that lively weights have their statistics from: at another, 55 blocks of B7 multiply
 its small departures, and PyTorch itself is 1e-4 from float64."""
 
-Row = tuple[str, int, float, float]
-
 
 @pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
-    """Rows of figures, printed when all are there."""
-    rows: list[Row] = []
-    yield rows
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\n{'network':24} {'image':>5} {'largest logit':>14} {'difference':>11}")
-        for name, side, largest, share in rows:
-            print(f"{name:24} {side:5} {largest:14.2f} {share:11.1e}")
+def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    head = f"{'network':24} {'image':>5} {'largest logit':>14} {'difference':>11}"
+    yield from printed(request, head)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_a_published_network_is_its_pytorch_module(name: str, table: list[Row]) -> None:
+def test_a_published_network_is_its_pytorch_module(name: str, table: list[str]) -> None:
     side = LARGE.get(name)
     arch = archdsl.load(name, input=(side, side, 3) if side else None)
     weights = lively(arch)
     assert_one_delegate(archdsl.compile(arch, to="tflite", weights=weights))
     largest, share = difference(arch, weights)
-    table.append((name, arch.input[0], largest, share))
+    table.append(f"{name:24} {arch.input[0]:5} {largest:14.2f} {share:11.1e}")
     assert largest > 1, "a reference without signal proves nothing"
     assert share <= TOLERANCE
 

@@ -8,12 +8,15 @@ with trained weights to what they see in photos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import artefacts
 import gains
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from artefacts import images, printed, sqnr, values
 from hypothesis import HealthCheck, given, settings
 from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
 from test_tflite import (
@@ -24,10 +27,8 @@ from test_tflite import (
     assert_one_delegate,
     assert_well_formed,
     enlivened,
-    images,
     operators,
     read,
-    values,
 )
 
 import archdsl
@@ -38,7 +39,7 @@ from archdsl.ir.execute import execute
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Input
 from archdsl.passes.fold import fold_batch_norm
-from archdsl.quantization.ranges import Range, observe
+from archdsl.quantization.ranges import observe
 from archdsl.testing import architectures
 from archdsl.weights.lively import lively
 
@@ -68,45 +69,21 @@ quantiser gives the same figures for them.
 """
 
 
-def sqnr(found: Any, wanted: Any) -> float:
-    """The signal-to-quantisation-noise ratio in decibels."""
-    noise = float(np.square(np.asarray(found, np.float64) - wanted).sum())
-    return 10 * float(np.log10(np.square(wanted, dtype=np.float64).sum() / max(noise, 1e-30)))
-
-
-def ranges(arch: archdsl.Arch, weights: Any, batch: Any) -> dict[str, Range]:
-    """The ranges that the float file's own values have."""
-    session = archdsl.compile(arch, to="tflite", weights=weights, layers=True).session()
-    return observe(lambda images: session.values(session.run(session.feed(images))), batch)
-
-
-def integer(arch: archdsl.Arch, weights: Any, **options: Any) -> Artifact:
-    found = ranges(arch, weights, images(arch, 4))
-    return archdsl.compile(
-        arch, to="tflite", weights=weights, dtype="int8", ranges=found, **options
-    )
+ranges = partial(artefacts.ranges, to="tflite")
+integer = partial(artefacts.integer, to="tflite")
 
 
 # -------------------------------------------------------------------------- published networks
 
-Row = tuple[str, float, float]
-
 
 @pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
-    """Rows of figures, printed when all are there."""
-    rows: list[Row] = []
-    yield rows
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\n{'SQNR in dB':24} {'int8':>6} {'int8_dynamic':>13}")
-        for name, static, dynamic in rows:
-            print(f"{name:24} {static:6.1f} {dynamic:13.1f}")
+def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    yield from printed(request, f"{'SQNR in dB':24} {'int8':>6} {'int8_dynamic':>13}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_published_network_keeps_its_signal(name: str, table: list[Row]) -> None:
+def test_a_published_network_keeps_its_signal(name: str, table: list[str]) -> None:
     arch = archdsl.load(name)
     weights = lively(arch)
     batch = images(arch, 2)
@@ -118,7 +95,7 @@ def test_a_published_network_keeps_its_signal(name: str, table: list[Row]) -> No
     }.items():
         assert_one_delegate(artifact)
         found[dtype] = sqnr(values(artifact, batch)["output"], wanted)
-    table.append((name, found["int8"], found["int8_dynamic"]))
+    table.append(f"{name:24} {found['int8']:6.1f} {found['int8_dynamic']:13.1f}")
     assert found["int8"] > STATIC_BOUND
     assert found["int8_dynamic"] > DYNAMIC_BOUND
 
