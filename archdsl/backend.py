@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from archdsl.compiler import Arch
 from archdsl.files import Content, write_together
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
+from archdsl.plugins import installed, owner
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
@@ -229,21 +230,7 @@ def available() -> dict[str, EntryPoint]:
     Raises:
         BackendError: two packages claim one name.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
-        # An editable install may be listed twice: the same object is no conflict.
-        if other.value != entry.value:
-            raise BackendError(
-                f"two backends are called {entry.name!r}: "
-                f"{other.value} of {_owner(other)} and {entry.value} of {_owner(entry)}; "
-                "uninstall one of them"
-            )
-    return found
-
-
-def _owner(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "an unknown package"
+    return installed(GROUP, "backends", BackendError)
 
 
 def backend(name: str) -> Backend:
@@ -265,7 +252,7 @@ def backend(name: str) -> Backend:
         made: Backend = entry.load()()
     except Exception as error:
         raise BackendError(
-            f"the backend {name!r} ({entry.value} of {_owner(entry)}) is broken: {error}"
+            f"the backend {name!r} ({entry.value} of {owner(entry)}) is broken: {error}"
         ) from error
     return made
 

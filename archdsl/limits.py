@@ -83,6 +83,9 @@ MAX_OPTIONS = 1 << 12
 MAX_STEPS = 1 << 14
 """Blocks of a search space, each counted once for every shape that may come in."""
 
+MAX_PRINTED = 1 << 20
+"""Bytes that a program prints which gives a network's accuracy."""
+
 MAX_HEADER = 1 << 25
 """Bytes of a weight file's table of tensors: more than 100,000 tensors have."""
 

@@ -375,6 +375,7 @@ _FIXED = {
     "measured": "networks that were measured together",
     "choices": "decisions of a search space",
     "options": "ways to decide a block of a search space, and to decide its statements",
+    "printed": "bytes that a program prints which gives a network's accuracy",
 }
 """Those that bound how a file is read."""
 

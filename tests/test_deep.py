@@ -161,7 +161,7 @@ def deep_run(seeds: range) -> tuple[Counter[str], list[str]]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One thread for small networks, and one look at which backends are installed."""
-    monkeypatch.setattr("archdsl.backend.entry_points", cache(entry_points))
+    monkeypatch.setattr("archdsl.plugins.entry_points", cache(entry_points))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -185,7 +185,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             EntryPoint(name, f"{cls.__module__}:{cls.__name__}", GROUP)
             for name, cls in classes.items()
         ]
-        monkeypatch.setattr("archdsl.backend.entry_points", lambda group: [*real, *ours])
+        monkeypatch.setattr("archdsl.plugins.entry_points", lambda group: [*real, *ours])
 
     return call
 

@@ -20,6 +20,7 @@ _SENTENCES = {
     "less_than": "must be less than {lt}",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "finite_number": "must be a finite number",
