@@ -165,7 +165,7 @@ class Space:
         """All members, in the order of their vectors, made one at a time."""
         for paths in self._paths:
             for path in paths.members():
-                yield self._vector(paths, path)
+                yield self.vector_along(paths, path)
 
     def __contains__(self, vector: object) -> bool:
         try:
@@ -173,7 +173,8 @@ class Space:
         except ValueError:
             return False
 
-    def _vector(self, paths: Paths, path: Iterable[Edge]) -> Vector:
+    def vector_along(self, paths: Paths, path: Iterable[Edge]) -> Vector:
+        """The vector of the member that is a path through one of the graphs."""
         vector = [0] * len(self.choices)
         for column, index in paths.picks:
             vector[column] = index
@@ -190,7 +191,7 @@ class Space:
         for number, paths in enumerate(self._paths):
             if all(taken[column] == index for column, index in paths.picks):
                 path = paths.follow(taken)
-                if path is not None and self._vector(paths, path) == taken:
+                if path is not None and self.vector_along(paths, path) == taken:
                     return number, path
         return None
 
@@ -210,7 +211,7 @@ class Space:
             raise IndexError(f"the space has {self.count:,} members")
         for paths in self._paths:
             if number < paths.ways:
-                return self._vector(paths, paths.member(number))
+                return self.vector_along(paths, paths.member(number))
             number -= paths.ways
         raise AssertionError("the numbers of members add up")
 
@@ -308,7 +309,7 @@ class Space:
             if paths.attributes == arch.attributes:
                 path, _ = _match(paths, written, _written)
                 if path is not None:
-                    return self._vector(paths, path)
+                    return self.vector_along(paths, path)
         operators = [word for item in arch.placed for word in run_tokens(item.run)]
         reached, nearest = -1, None
         for paths in self._paths:
@@ -326,7 +327,7 @@ class Space:
 
             path, far = _match(paths, operators, lowered)
             if path is not None:
-                return self._vector(paths, path)
+                return self.vector_along(paths, path)
             if far > reached:
                 reached, nearest = far, paths
         raise ArchError([self._outside(arch, reached, nearest)])
@@ -418,7 +419,7 @@ class Space:
         number = _below(rng, total)
         for paths, part in parts:
             if number < part.ways:
-                return self._vector(paths, part.member(number))
+                return self.vector_along(paths, part.member(number))
             number -= part.ways
         raise AssertionError("the numbers of members add up")
 

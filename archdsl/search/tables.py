@@ -227,7 +227,7 @@ class Tables:
         key = (device, dtype, batch)
         if key not in self._seconds:
             self._seconds[key] = [
-                np.array([_seconds(run, device, dtype, batch) for run in level.runs])
+                np.array([seconds_of(run, device, dtype, batch) for run in level.runs])
                 for level in self._levels
             ]
         total = np.full(len(steps[0]), device.fixed_overhead)
@@ -249,7 +249,8 @@ class Tables:
         return found
 
 
-def _seconds(run: Run | None, device: Device, dtype: Dtype, batch: int) -> float:
+def seconds_of(run: Run | None, device: Device, dtype: Dtype, batch: int) -> float:
+    """The time of a block on a device, without the device's fixed overhead."""
     if run is None:
         return 0.0
     work = Work(row for unit in run.units for row in unit.cost.rows)
