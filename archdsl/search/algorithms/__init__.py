@@ -1,0 +1,1 @@
+"""Algorithms that propose networks of a space, and are told what became of them."""
