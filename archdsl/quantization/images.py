@@ -6,7 +6,8 @@ import csv
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -157,59 +158,89 @@ def _checked_labels(what: str, labels: Array, arch: Arch) -> Array:
 def _npz(path: Path, arch: Arch, preset: Preset | None) -> Images:
     input = arch.input
     what = quoted(os.fspath(path), 200)
+    hint = "write one with numpy.savez(path, images=...), or name a folder of photos"
+    with npz_archive(path, hint) as archive:
+        if "images" not in archive.names:
+            _refuse(f"{what}: has no array `images`", f"it has {archive.listed}")
+        dtype, shape = archive.header("images")
+        _check_header(what, dtype, shape, input, preset)
+        labels = None
+        if "labels" in archive.names:
+            _check_labels(what, *archive.header("labels"), shape[0])
+            labels = _checked_labels(what, archive.array("labels"), arch)
+        images = archive.array("images")
+    return Images(_checked(what, images, input, preset), labels)
+
+
+Refuse = Callable[[str, str | None], NoReturn]
+"""Raises an ArchError of a message and a help."""
+
+
+@contextmanager
+def npz_archive(path: Path, hint: str, refuse: Refuse | None = None) -> Iterator[NpzArchive]:
+    """A `.npz` file whose arrays are read while it is open; `hint` is for what is no such file.
+
+    Raises:
+        OSError: it cannot be read.
+        ArchError: it is no `.npz` file, or a broken one: as `refuse` says it, or else E0804.
+    """
+    refuse = refuse or _refuse
+    what = quoted(os.fspath(path), 200)
     ordinary = path.is_file() or not path.exists()
     if ordinary:
         with path.open("rb"):
             # Who may not read it shall be told so.
             pass
     if not ordinary or not zipfile.is_zipfile(path):
-        hint = "write one with numpy.savez(path, images=...), or name a folder of photos"
-        _refuse(f"{what}: is not a .npz file", hint)
+        refuse(f"{what}: is not a .npz file", hint)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {info.filename for info in archive.infolist()}
-            for name in names:
-                # Its name stands twice, and is compared.
-                archive.open(name).close()
-            if "images.npy" not in names:
-                arrays = listed(sorted(quoted(name.removesuffix(".npy")) for name in names)[:8])
-                _refuse(f"{what}: has no array `images`", f"it has {arrays or 'no arrays'}")
-            dtype, shape = _header(archive, "images.npy", what)
-            _check_header(what, dtype, shape, input, preset)
-            labels = None
-            if "labels.npy" in names:
-                _check_labels(what, *_header(archive, "labels.npy", what), shape[0])
-                labels = _checked_labels(what, _array(archive, "labels.npy"), arch)
-            images = _array(archive, "images.npy")
+            yield NpzArchive(archive, what, refuse)
     except (ArchError, MemoryError):
         raise
     except Exception as fault:  # zipfile, zlib and numpy raise many kinds for broken files
         if disk_fails(fault):
             raise
-        _refuse(f"{what}: is a broken .npz file ({str(fault)[:200]})")
-    return Images(_checked(what, images, input, preset), labels)
+        refuse(f"{what}: is a broken .npz file ({str(fault)[:200]})", None)
 
 
-def _header(archive: zipfile.ZipFile, name: str, what: str) -> tuple[Any, Shape]:
-    """The element type and the shape of an array, of whose data nothing has been read."""
-    with archive.open(name) as file:
-        # A later version than the second is for names of fields, which these have none of.
-        if np.lib.format.read_magic(file) == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        size = file.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or archive.getinfo(name).file_size != size:
-        _refuse(f"{what}: `{name}` is not an array of numbers, or not a whole one")
-    return dtype, shape
+class NpzArchive:
+    """The arrays of a `.npz` file by name: types and shapes first, so that no bomb is unpacked."""
 
+    def __init__(self, archive: zipfile.ZipFile, what: str, refuse: Refuse) -> None:
+        self._archive, self._what, self._refuse = archive, what, refuse
+        files = {info.filename for info in archive.infolist()}
+        for name in files:
+            # Its name stands twice, and is compared.
+            archive.open(name).close()
+        self.names = sorted(n.removesuffix(".npy") for n in files if n.endswith(".npy"))
 
-def _array(archive: zipfile.ZipFile, name: str) -> Array:
-    with archive.open(name) as file:
-        found: Array = np.lib.format.read_array(file, allow_pickle=False)
-        # The checksum is looked at where the entry ends.
-        file.read(1)
-    return found
+    @property
+    def listed(self) -> str:
+        """Some of the names, for a message."""
+        return listed([quoted(name) for name in self.names[:8]]) or "no arrays"
+
+    def header(self, name: str) -> tuple[Any, Shape]:
+        """The element type and the shape of an array, of whose data nothing has been read."""
+        with self._archive.open(f"{name}.npy") as file:
+            # A later version than the second is for names of fields, which these have none of.
+            if np.lib.format.read_magic(file) == (1, 0):
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+            size = file.tell() + math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or self._archive.getinfo(f"{name}.npy").file_size != size:
+            message = f"{self._what}: `{name}` is not an array of numbers, or not a whole one"
+            self._refuse(message, None)
+        return dtype, shape
+
+    def array(self, name: str) -> Array:
+        """The whole array; its header should have been looked at."""
+        with self._archive.open(f"{name}.npy") as file:
+            found: Array = np.lib.format.read_array(file, allow_pickle=False)
+            # The checksum is looked at where the entry ends.
+            file.read(1)
+        return found
 
 
 # ------------------------------------------------------------------------------------- the folder
@@ -224,24 +255,44 @@ def _folder(path: Path, arch: Arch, preset: Preset | None) -> Images:
         _refuse(f"{what}: how photos become the network's images is not said", hint)
     if input[2] not in (1, 3):
         _refuse(f"{what}: photos have 1 or 3 channels, the network's images {input[2]}")
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
-    )
+    files = photos_in(path)
     if not files:
-        _refuse(
-            f"{what}: no photos are in it", f"photos are files that end with {listed(_SUFFIXES)}"
-        )
+        _refuse(f"{what}: no photos are in it", PHOTOS)
     _check_header(what, np.dtype(np.uint8), (len(files), *input), input, preset)
     labels = _labels(path, files, what)
     if labels is not None:
         labels = _checked_labels(what, labels, arch)
     images = np.empty((len(files), *input), np.float32)
+    for index, found in enumerate(read_photos(path, files, input, preset)):
+        images[index] = prepared(found, preset)
+    return Images(images, labels)
+
+
+def photos_in(path: Path) -> list[Path]:
+    """The photos of a folder and those inside it, in order."""
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and not file.name.startswith(".")
+    )
+
+
+PHOTOS = f"photos are files that end with {listed(_SUFFIXES)}"
+
+
+def read_photos(
+    path: Path, files: list[Path], input: Shape, preset: Preset, refuse: Refuse | None = None
+) -> Iterator[Array]:
+    """The pixels of a folder's photos, one by one: uint8 (height, width, channels).
+
+    Raises:
+        ImportError: Pillow is missing; the message names the install line.
+        ArchError: some cannot be read: as `refuse` says it, or else E0804.
+    """
     faults = []
-    for index, file in enumerate(files):
+    for file in files:
         try:
-            images[index] = prepared(pixels(file, input, preset), preset)
+            found = pixels(file, input, preset)
         except (ImportError, MemoryError):
             raise
         except Exception as fault:  # Pillow raises many kinds for broken files
@@ -250,9 +301,11 @@ def _folder(path: Path, arch: Arch, preset: Preset | None) -> Images:
             faults.append(f"{quoted(os.fspath(file.relative_to(path)), 100)}: {reason}")
             if len(faults) == _SHOWN:
                 break
+        else:
+            yield found
     if faults:
-        _refuse(f"{what}: photos cannot be read", "\n".join(faults))
-    return Images(images, labels)
+        what = quoted(os.fspath(path), 200)
+        (refuse or _refuse)(f"{what}: photos cannot be read", "\n".join(faults))
 
 
 def _labels(path: Path, files: list[Path], what: str) -> Array | None:
