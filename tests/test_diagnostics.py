@@ -23,6 +23,7 @@ import archdsl
 from archdsl import dialects
 from archdsl.calibration.fit import fit
 from archdsl.calibration.results import results_of
+from archdsl.datasets import load_data
 from archdsl.demonstrations import given, only_convolutions
 from archdsl.files import read_source
 from archdsl.lang.codes import CODES, NOTATIONS, Code
@@ -48,6 +49,7 @@ def check(
     to: str | None = None,
     checkpoint: str | None = None,
     space: str | None = None,
+    learn: str | None = None,
     **options: Any,
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
@@ -65,6 +67,9 @@ def check(
         dialect = source.name.rpartition(".")[2]
         source = dialects.read(source, dialect if f".{dialect}" in ENDINGS else "arch")
         found = archdsl.check(source, variant=variant)
+        if learn is not None:
+            arch = archdsl.parse(source)
+            load_data(learn, arch.input[:2], arch.input[2])
         if checkpoint is not None:
             found += imported(checkpoint, archdsl.parse(source)).warnings
         if to in dialects.DIALECTS:
@@ -99,6 +104,8 @@ def check_file(path: Path) -> list[Diagnostic]:
     options: dict[str, Any] = dict(re.findall(r"--(\w+) (\S+)", command))
     if "features" in options:
         options["features"] = options["features"].split(",")
+    if learned := re.search(r"--set data=(\S+)", command):
+        options = {"learn": learned[1]}
     if imported := re.search(r"weights import (\S+) --for", command):
         options = {"checkpoint": imported[1]}
     return check(source, **options)

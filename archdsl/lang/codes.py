@@ -1438,6 +1438,32 @@ stem { conv_k5_s22_o16 }
 """,
     ),
     Code(
+        "E1010",
+        "data that nothing can be learned from",
+        "The evaluator `train` takes a folder that has a folder of photos for each class, or a "
+        "`.npz` file with `x`, images (count, height, width) or (count, height, width, channels), "
+        "and `y`, a whole number for each (docs/evaluators.md). There must be two classes or more, "
+        "and an image to judge by. A network takes them as 1 or 3 channels.",
+        """\
+arch net
+input 32x32x2
+stem { conv_k3_s22_o8 }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o8 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
         "W0901",
         "a time beyond what was measured",
         "A calibrated profile foretells well what lies among the networks that it was fitted to. "
