@@ -1,0 +1,112 @@
+"""What a child of `workers.py` runs: texts come in, evaluations go out, a line of JSON each.
+
+Its standard output is the search's; what the evaluator prints goes to standard error. When the
+search is gone, however that came, nobody is left to answer: the child ends all that it started,
+and itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from archdsl.compiler import parse
+from archdsl.lang.diagnostics import ArchError
+from archdsl.limits import most, raised
+from archdsl.search.outcomes import EvaluatorError, evaluate, one_line
+from archdsl.search.trials import Evaluation, Evaluator
+
+
+def evaluated(evaluator: Evaluator, text: str) -> Evaluation:
+    """What an evaluator says of the network of a text; no fault of it is passed on."""
+    try:
+        arch = parse(text)
+    except ArchError as error:
+        return Evaluation(None, one_line(error.diagnostics[0].message))
+    return evaluate(evaluator, arch)
+
+
+def main() -> None:
+    """Answer until there are no more orders."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    orders = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    start = json.loads(orders.readline() or "null")
+    if start is None:
+        return
+    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
+    with ExitStack() as stack:
+        limits = {name: value for name, value in start["limits"].items() if value > most(name)}
+        stack.enter_context(raised(**limits))
+        try:
+            evaluator = _made(start)
+        except (EvaluatorError, ArchError, OSError) as error:
+            _answer(answers, {"refused": str(error)})
+            return
+        _answer(answers, {"ready": True})
+        while True:
+            order = waiting.get()
+            found = evaluated(evaluator, order["text"])
+            fields = {name: getattr(found, name) for name in ("accuracy", "fault", "seconds")}
+            _answer(answers, {"number": order["number"], **fields, "extra": dict(found.extra)})
+
+
+def _made(start: dict[str, Any]) -> Evaluator:
+    from archdsl.search.evaluators import Program, resolve
+
+    if start["program"] is not None:
+        return Program(start["program"])
+    return resolve(start["evaluator"], start["settings"])
+
+
+def _answer(answers: IO[str], said: dict[str, Any]) -> None:
+    # Where nobody reads it, the other thread ends the process.
+    with suppress(OSError):
+        answers.write(json.dumps(said) + "\n")
+
+
+def _listen(orders: IO[str], waiting: queue.SimpleQueue[dict[str, Any]]) -> None:
+    with suppress(OSError, ValueError):
+        for line in orders:
+            waiting.put(json.loads(line))
+    end_tree(os.getpid())
+
+
+def end_tree(process: int) -> None:
+    """Kill a process that leads a session, its group, and all that they started and that live.
+
+    Programs are in sessions of their own. Where there is no `/proc`, the group is all.
+    """
+    found = _descendants(process)
+    for other in found:
+        with suppress(OSError):
+            os.kill(other, signal.SIGKILL)
+    with suppress(OSError):
+        os.killpg(process, signal.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
+        with suppress(OSError, ValueError, IndexError):
+            # The name in brackets may have blanks and brackets of its own.
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found: list[int] = []
+    waiting = [process]
+    while waiting:
+        behind = children.get(waiting.pop(), [])
+        found += behind
+        waiting += behind
+    return found

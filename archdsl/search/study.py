@@ -1,0 +1,435 @@
+"""A search: an algorithm proposes, workers evaluate, and every trial is written down.
+
+A study goes on where it was left, however it was ended: what is stored is told to the algorithm
+anew, in the same order, and what was under way is tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.formatter import format_source
+from archdsl.roofline.pareto import best
+from archdsl.search.bounds import require_reachable
+from archdsl.search.objectives import Objectives, Unweighable
+from archdsl.search.outcomes import EvaluatorError
+from archdsl.search.programs import Program
+from archdsl.search.records import Records, Unfinished
+from archdsl.search.space import Space
+from archdsl.search.tables import Tables
+from archdsl.search.trials import Algorithm, Evaluation, Evaluator, Trial, Workers
+from archdsl.search.workers import HereWorkers, LocalWorkers
+
+IDLE = 1000
+"""Proposals running that bring nothing to evaluate, after which a search ends."""
+
+ALIKE = 5
+"""First evaluations that all fail in the same way, after which a search ends."""
+
+Reason = Literal["budget", "everything", "idle"]
+"""All that was asked for is evaluated; the whole space is; no new network is proposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, and how many trials of the study became what."""
+
+    reason: Reason
+    evaluated: int
+    """Networks that were evaluated, in vain or not."""
+    failed: int
+    infeasible: int
+    repeated: int
+    """Proposals of a network that had been evaluated before."""
+
+
+class Study:
+    """A search of a space. `run` runs it, and runs on with it.
+
+    `evaluator` is a name (`digits`, `MODULE:FUNCTION`, to which `settings` go), a `Program`, or a
+    Python callable. Names and programs run in child processes, as many as `workers` says, with a
+    limit of `timeout` seconds for each network; a callable runs in this process, one network at a
+    time. `workers` may also be `Workers` of another kind, that know their evaluator themselves:
+    `evaluator` is then its name.
+
+    `algorithm` is the name of one of `archdsl.search.algorithms` (to which `algorithm_settings`
+    go), or one that the caller has made for this space. `storage` is a file, or the URL of a
+    database that Optuna knows; without one the study is forgotten with the process.
+
+    Raises:
+        ArchError: E1006 for a stored study of something else, E1007 for a bound or a target
+            that no network of the space comes down to, E1009 for a storage that is none.
+        ImportError: a package is missing; the message names the install line.
+        ValueError: there is no such algorithm, or no time limit where one was asked for.
+        Busy: another process is at work on the study.
+        OSError: the storage cannot be written.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Objectives,
+        *,
+        evaluator: str | Program | Evaluator,
+        settings: Mapping[str, Any] | None = None,
+        algorithm: str | Algorithm = "evolution",
+        algorithm_settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        workers: int | Workers = 1,
+        timeout: float | None = None,
+        storage: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        log: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.space = space
+        self.objectives = objectives
+        require_reachable(space, objectives)
+        self.tables = Tables(space)
+        self._evaluator = evaluator
+        self._settings = dict(settings or {})
+        self._workers, self._timeout, self._log = workers, timeout, log
+        self._check_workers()
+        if isinstance(algorithm, str):
+            chosen = dict(algorithm_settings or {})
+            from archdsl.search.algorithms import make
+
+            self.algorithm: Algorithm = make(algorithm, space, seed, **chosen)
+            called = algorithm
+        else:
+            chosen = {}
+            self.algorithm, called = algorithm, type(algorithm).__qualname__
+        self.identity = {
+            "space": _digest(space),
+            **objectives.identity(),
+            "evaluator": _name(evaluator),
+            "settings": {key: _plain(value) for key, value in sorted(self._settings.items())},
+            "algorithm": called,
+            "algorithm_settings": {k: _plain(value) for k, value in sorted(chosen.items())},
+            "seed": seed,
+        }
+        self._records: Records | None = None
+        self._trials: dict[int, Trial] = {}
+        self._known: dict[str, Trial] = {}
+        """The first complete trial of each network, by its hash."""
+        self._count = 0
+        self._again: list[Unfinished] = []
+        if storage is not None:
+            self._records = Records(space, objectives, self.identity, storage, name)
+            self._count = self._records.count
+            self._again = self._records.unfinished
+            for trial, hash in self._records.told:
+                self._learn(trial, hash)
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        if self._records is not None:
+            self._records.close()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------ what it found
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials that are over, by number."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    @property
+    def complete(self) -> list[Trial]:
+        """Those with an accuracy, one for each network."""
+        return [t for t in self.trials if t.state == "complete" and t.same_as is None]
+
+    @property
+    def best(self) -> Trial | None:
+        """The one of the largest reward, the earliest of equals."""
+        return max(self.complete, key=lambda trial: trial.reward or 0.0, default=None)
+
+    @property
+    def front(self) -> list[Trial]:
+        """Those that no other one beats in all goals, the best in the first goal first."""
+        found = self.complete
+        on = best([trial.objectives for trial in found])
+        kept = [trial for trial, is_on in zip(found, on, strict=True) if is_on]
+        return sorted(kept, key=lambda trial: trial.objectives, reverse=True)
+
+    @property
+    def evaluated(self) -> int:
+        """How many networks have been evaluated, in vain or not."""
+        return sum(trial.state != "infeasible" and trial.same_as is None for trial in self.trials)
+
+    def ending(self, reason: Reason = "budget") -> Ending:
+        """What has become of the trials so far."""
+        trials = self.trials
+        return Ending(
+            reason,
+            self.evaluated,
+            sum(trial.state == "failed" for trial in trials),
+            sum(trial.state == "infeasible" for trial in trials),
+            sum(trial.same_as is not None for trial in trials),
+        )
+
+    # ------------------------------------------------------------------------------ running
+
+    def run(self, budget: int, watch: Callable[[Trial], None] | None = None) -> Ending:
+        """Search until `budget` networks have been evaluated, those of earlier runs counted.
+
+        Proposals that break a bound, and those of networks that were evaluated before, cost
+        nothing; the search ends where `IDLE` of them come one behind the other. `watch` is told
+        of every trial that is over. What is under way when it is interrupted is tried again by
+        the next run.
+
+        Raises:
+            ArchError: E1008 where the first evaluations all fail in the same way.
+            EvaluatorError: there is no such evaluator, or it lacks a package.
+            Busy: another process is at work on the study.
+        """
+        run = _Run(self, budget, watch)
+        try:
+            return run.run()
+        finally:
+            run.workers.close()
+
+    def _check_workers(self) -> None:
+        """Refuse what cannot be kept to, before any work is done."""
+        if not isinstance(self._workers, int) or isinstance(self._evaluator, (str, Program)):
+            return
+        if self._workers > 1 or self._timeout is not None:
+            raise ValueError(
+                "a Python callable runs in this process, one network at a time and without a time "
+                "limit; name it MODULE:FUNCTION"
+            )
+
+    def _made_workers(self) -> Workers:
+        if not isinstance(self._workers, int):
+            return self._workers
+        if isinstance(self._evaluator, (str, Program)):
+            program = self._evaluator.command if isinstance(self._evaluator, Program) else None
+            return LocalWorkers(
+                None if program is not None else str(self._evaluator),
+                self._settings,
+                program=program,
+                slots=self._workers,
+                timeout=self._timeout,
+                log=self._log,
+            )
+        return HereWorkers(self._evaluator)
+
+    def _learn(self, trial: Trial, hash: str) -> None:
+        self._trials[trial.number] = trial
+        if trial.state == "complete":
+            self._known.setdefault(hash, trial)
+        self.algorithm.tell(trial)
+
+
+class _Run:
+    """One run of a study."""
+
+    def __init__(self, study: Study, budget: int, watch: Callable[[Trial], None] | None) -> None:
+        self.study = study
+        self.workers = study._made_workers()
+        self._budget = budget
+        self._watch = watch
+        self._left = budget - study.evaluated
+        """Networks that may still be given to workers."""
+        self._under_way: dict[int, Unfinished] = {}
+        self._waiting: dict[str, list[Unfinished]] = {}
+        """Proposals of networks that are under way, by hash; the first of each is the one."""
+        self._idle = 0
+        self._faults: list[str] | None = []
+        """Why the first evaluations failed, until one has not."""
+
+    def run(self) -> Ending:
+        again, self.study._again = self.study._again, []
+        try:
+            while again and self._left > 0:
+                self._put(again[0])
+                again.pop(0)
+                if len(self._under_way) >= self.workers.slots:
+                    self._wait()
+            while self._left > 0 or self._under_way:
+                while self._wanted():
+                    self._ask()
+                if not self._under_way:
+                    break
+                self._wait()
+        finally:
+            self.study._again = [*self._open(), *again]
+        reason: Reason = "budget"
+        if self._left > 0:
+            reason = "idle" if self._idle >= IDLE else "everything"
+        return self.study.ending(reason)
+
+    def _open(self) -> list[Unfinished]:
+        found = [asked for waiting in self._waiting.values() for asked in waiting]
+        return sorted(found)
+
+    def _wanted(self) -> bool:
+        return (
+            self._left > 0
+            and len(self._under_way) < self.workers.slots
+            and self._idle < IDLE
+            and not self._everything
+        )
+
+    @property
+    def _everything(self) -> bool:
+        """Whether every member has been proposed."""
+        study = self.study
+        return study.space.count <= study._count and study.space.count <= len(
+            {trial.vector for trial in study._trials.values()}
+        )
+
+    def _ask(self) -> None:
+        study = self.study
+        number = study._count
+        vector = study.algorithm.ask(number)
+        (figures,) = study.objectives.measure(study.tables, [vector])
+        asked = Unfinished(number, tuple(map(int, vector)), study.space.hash_of(vector), figures)
+        self._idle += 1
+        violations = study.objectives.violations(figures)
+        if any(violation > 0 for violation in violations):
+            trial = Trial(number, asked.vector, figures, violations, "infeasible")
+            self._propose(asked, trial)
+            return
+        known = study._known.get(asked.hash)
+        if known is not None:
+            self._propose(asked, self._like(asked, known))
+            return
+        self._propose(asked, None)
+        self._put(asked)
+
+    def _propose(self, asked: Unfinished, trial: Trial | None) -> None:
+        study = self.study
+        if study._records is not None:
+            study._records.propose(asked, trial)
+        study._count += 1
+        if trial is not None:
+            self._learn(trial, asked.hash)
+
+    def _put(self, asked: Unfinished) -> None:
+        """Have a network evaluated, or wait for the same one that is under way."""
+        known = self.study._known.get(asked.hash)
+        if known is not None:
+            self._finish(asked, self._like(asked, known))
+            return
+        waiting = self._waiting.setdefault(asked.hash, [])
+        waiting.append(asked)
+        if len(waiting) == 1:
+            self._under_way[asked.number] = asked
+            self._left -= 1
+            self._idle = 0
+            self.workers.submit(asked.number, self.study.space.text_of(asked.vector))
+
+    def _wait(self) -> None:
+        for number, evaluation in self.workers.wait():
+            asked = self._under_way.pop(number)
+            trial = self._judged(asked, evaluation)
+            others = self._waiting.pop(asked.hash)[1:]
+            self._finish(asked, trial)
+            for other in others:
+                self._finish(other, self._like(other, trial))
+            self._count_fault(trial)
+
+    def _judged(self, asked: Unfinished, evaluation: Evaluation) -> Trial:
+        """The trial that an evaluation makes of a proposal."""
+        objectives = self.study.objectives
+        figures = asked.figures
+        trial = Trial(
+            asked.number,
+            asked.vector,
+            figures,
+            objectives.violations(figures),
+            "failed",
+            fault=evaluation.fault,
+            extra=evaluation.extra,
+            seconds=evaluation.seconds,
+        )
+        if evaluation.accuracy is None:
+            return replace(trial, fault=evaluation.fault or "the evaluator gave no accuracy")
+        try:
+            reward = objectives.reward_of(evaluation.accuracy, figures)
+        except Unweighable as error:
+            return replace(trial, fault=str(error))
+        return replace(
+            trial,
+            state="complete",
+            accuracy=evaluation.accuracy,
+            reward=reward,
+            objectives=objectives.maximised(evaluation.accuracy, figures),
+        )
+
+    def _like(self, asked: Unfinished, known: Trial) -> Trial:
+        """The trial of a network of which another trial has told."""
+        first = known.number if known.same_as is None else known.same_as
+        evaluation = Evaluation(known.accuracy, known.fault, known.extra)
+        return replace(self._judged(asked, evaluation), same_as=first)
+
+    def _finish(self, asked: Unfinished, trial: Trial) -> None:
+        if self.study._records is not None:
+            self.study._records.finish(trial, asked.hash)
+        self._learn(trial, asked.hash)
+
+    def _learn(self, trial: Trial, hash: str) -> None:
+        self.study._learn(trial, hash)
+        if self._watch is not None:
+            self._watch(trial)
+
+    def _count_fault(self, trial: Trial) -> None:
+        """End a search whose evaluator does not work at all.
+
+        Raises:
+            ArchError: E1008.
+        """
+        if self._faults is None:
+            return
+        if trial.state == "complete":
+            self._faults = None
+            return
+        self._faults.append(trial.fault or "")
+        require_working(self._faults)
+
+
+def require_working(faults: list[str]) -> None:
+    """Refuse to go on where the first evaluations all failed in the same way.
+
+    Raises:
+        ArchError: E1008, where `ALIKE` faults are there and differ in numbers at most.
+    """
+    if len(faults) >= ALIKE and len({re.sub(r"\d+", "0", fault) for fault in faults}) == 1:
+        message = f"the first {len(faults)} evaluations all failed in the same way: {faults[0]}"
+        help = "the search was ended; begin it anew when the evaluator is mended"
+        raise ArchError([Diagnostic("E1008", message, None, help)])
+
+
+def _name(evaluator: str | Program | Evaluator) -> str:
+    """What an evaluator is known by."""
+    if isinstance(evaluator, str):
+        return evaluator
+    if isinstance(evaluator, Program):
+        return f"program {evaluator.command}"
+    module = getattr(evaluator, "__module__", type(evaluator).__module__)
+    return f"{module}:{getattr(evaluator, '__qualname__', type(evaluator).__qualname__)}"
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def _digest(space: Space) -> str:
+    """A hash of a space's text, in canonical form and without comments."""
+    text = format_source(space.source)
+    lines = (line.partition("#")[0].rstrip() for line in text.split("\n"))
+    return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()
+
+
+__all__ = ["ALIKE", "IDLE", "Ending", "EvaluatorError", "Study"]

@@ -1,0 +1,283 @@
+"""Evaluators on this machine: in child processes, each ended when its time is up, or in this one.
+
+A child is a program of its own (`evaluating.py`) that is given texts and answers with numbers, a
+line of JSON each. What an evaluator does to its process, it does to a child alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from archdsl.limits import in_force
+from archdsl.search.evaluating import end_tree, evaluated
+from archdsl.search.outcomes import EvaluatorError, one_line
+from archdsl.search.trials import Evaluation, Evaluator
+
+_TAIL = 4096
+"""Bytes of standard error that are looked at when a child has ended."""
+_LOADING = 300.0
+"""Seconds that a child may take until it is ready, where the time limit is shorter."""
+
+
+class HereWorkers:
+    """Evaluates in this process, one network at a time, without a time limit.
+
+    For Python callables that no other process could find.
+    """
+
+    slots = 1
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._waiting: deque[tuple[int, str]] = deque()
+
+    def submit(self, number: int, text: str) -> None:
+        self._waiting.append((number, text))
+
+    def wait(self) -> list[tuple[int, Evaluation]]:
+        if not self._waiting:
+            return []
+        number, text = self._waiting.popleft()
+        return [(number, evaluated(self._evaluator, text))]
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+
+class LocalWorkers:
+    """Evaluates in `slots` child processes, each of which is ended `timeout` seconds after it was
+    given a network; what it started is ended with it, and another child takes its place.
+
+    `evaluator` is a name that `resolve` knows, to which the `settings` go; with `program`, a
+    command, the evaluator is that program. `log` is a file that what evaluators say is added to.
+
+    Raises:
+        ValueError: fewer slots than one, or a time limit that is no positive number.
+    """
+
+    def __init__(
+        self,
+        evaluator: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        program: str | None = None,
+        slots: int = 1,
+        timeout: float | None = None,
+        log: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"slots {slots}: must be at least 1")
+        if timeout is not None and not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout {timeout:g}: must be a number of seconds above 0")
+        self.slots = slots
+        self._timeout = timeout
+        self._start = {
+            "evaluator": evaluator,
+            "settings": dict(settings or {}),
+            "program": program,
+            "limits": dict(in_force()),
+        }
+        self._environment = _environment(slots)
+        # It stays open for as long as there may be children.
+        opened: IO[bytes] = open(log, "ab+") if log else tempfile.TemporaryFile("ab+")  # noqa: SIM115
+        self._log = opened
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._children: list[_Child] = []
+        self._selector = selectors.DefaultSelector()
+
+    def submit(self, number: int, text: str) -> None:
+        """Have the network of a text evaluated, under the number of its trial."""
+        self._waiting.append((number, text))
+        self._assign()
+
+    def wait(self) -> list[tuple[int, Evaluation]]:
+        """What has ended, with its numbers; nothing where nothing is under way.
+
+        Raises:
+            EvaluatorError: the evaluator cannot be had: there is none, or it lacks a package.
+        """
+        ended: list[tuple[int, Evaluation]] = []
+        while not ended and (self._waiting or self._busy()):
+            self._assign()
+            until = min((child.until for child in self._busy()), default=0.0)
+            left = None if until == float("inf") else max(0.0, until - time.monotonic())
+            ready = self._selector.select(left)
+            for key, _ in ready:
+                child: _Child = key.data
+                for said in child.read():
+                    self._heard(child, said, ended)
+                if child.over:
+                    self._lost(child, ended)
+            for child in self._busy():
+                if time.monotonic() >= child.until:
+                    self._late(child, ended)
+        return ended
+
+    def close(self) -> None:
+        """End all children, and all that they started."""
+        children, self._children = self._children, []
+        self._waiting.clear()
+        for child in children:
+            child.end()
+        self._selector.close()
+        self._log.close()
+
+    # ------------------------------------------------------------------------------ inside
+
+    def _busy(self) -> list[_Child]:
+        return [child for child in self._children if child.number is not None]
+
+    def _assign(self) -> None:
+        while self._waiting:
+            child = next((child for child in self._children if child.idle), None)
+            if child is None:
+                if len(self._children) >= self.slots:
+                    return
+                child = _Child(self._start, self._log, self._environment)
+                self._children.append(child)
+                self._selector.register(child.answers, selectors.EVENT_READ, child)
+            number, text = self._waiting.popleft()
+            child.give(number, text, self._timeout)
+
+    def _heard(self, child: _Child, said: Mapping[str, Any], ended: list[Any]) -> None:
+        if "refused" in said:
+            raise EvaluatorError(said["refused"])
+        if "ready" in said:
+            child.ready = True
+            child.begin(self._timeout)
+            return
+        number, child.number = child.number, None
+        fields = ("accuracy", "fault", "extra", "seconds")
+        ended.append((number, Evaluation(**{field: said[field] for field in fields})))
+
+    def _lost(self, child: _Child, ended: list[Any]) -> None:
+        """A child ended by itself."""
+        number, seconds = child.number, child.seconds
+        fault = child.ending(self._last_line(child))
+        self._drop(child)
+        if number is not None:
+            ended.append((number, Evaluation(None, fault, seconds=seconds)))
+
+    def _late(self, child: _Child, ended: list[Any]) -> None:
+        number, seconds = child.number, child.seconds
+        fault = f"it took longer than {self._timeout:g} s, and was ended"
+        if not child.ready:
+            fault = f"the evaluator was not ready after {seconds:.0f} s, and was ended"
+        self._drop(child)
+        ended.append((number, Evaluation(None, fault, seconds=seconds)))
+
+    def _drop(self, child: _Child) -> None:
+        self._selector.unregister(child.answers)
+        self._children.remove(child)
+        child.end()
+
+    def _last_line(self, child: _Child) -> str:
+        """The last line that came to the log since a child was given its network."""
+        size = os.fstat(self._log.fileno()).st_size
+        start = max(child.log_start, size - _TAIL)
+        text = os.pread(self._log.fileno(), _TAIL, start).decode("utf-8", "replace")
+        return next((line for line in reversed(text.split("\n")) if line.strip()), "")
+
+
+class _Child:
+    """A child process, the network it is at, and when its time is up."""
+
+    def __init__(
+        self, start: Mapping[str, Any], log: IO[bytes], environment: dict[str, str]
+    ) -> None:
+        self.number: int | None = None
+        self.until = float("inf")
+        self.ready = False
+        self.over = False
+        self._began = time.monotonic()
+        self._log = log
+        self.log_start = 0
+        self._unread = b""
+        # A session of its own: Ctrl-C at the terminal is for the search, which ends its children.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BEGIN, json.dumps([p or os.getcwd() for p in sys.path])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._orders = self._process.stdin
+        self.answers = self._process.stdout
+        self._send(start)
+
+    def _send(self, said: Mapping[str, Any]) -> None:
+        # A child that has ended is noticed where its answer would be read.
+        with suppress(OSError):
+            self._orders.write(json.dumps(said, default=str).encode() + b"\n")
+            self._orders.flush()
+
+    @property
+    def idle(self) -> bool:
+        return self.number is None and self._process.poll() is None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def give(self, number: int, text: str, timeout: float | None) -> None:
+        self.number = number
+        self.log_start = os.fstat(self._log.fileno()).st_size
+        self.begin(timeout)
+        self._send({"number": number, "text": text})
+
+    def begin(self, timeout: float | None) -> None:
+        """Start the clock; a child that is not ready has more time, for what it imports."""
+        self._began = time.monotonic()
+        if timeout is not None:
+            self.until = self._began + (timeout if self.ready else max(timeout, _LOADING))
+
+    def read(self) -> list[dict[str, Any]]:
+        """What has come from it; sets `over` where nothing will."""
+        data = os.read(self.answers.fileno(), 1 << 16)
+        self.over = not data
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def ending(self, last: str) -> str:
+        """Why it ended, in a sentence."""
+        status = self._process.wait()
+        said = f" ({one_line(last)})" if last else ""
+        if status < 0:
+            with suppress(ValueError):
+                return f"the evaluator was ended by {signal.Signals(-status).name}{said}"
+            return f"the evaluator was ended by signal {-status}{said}"
+        return f"the evaluator ended its process with exit status {status}{said}"
+
+    def end(self) -> None:
+        end_tree(self._process.pid)
+        self._process.wait()
+        for pipe in (self._orders, self.answers):
+            with suppress(OSError):
+                pipe.close()
+
+
+# What the search can import its evaluators can, and the programs that these run are left alone.
+_BEGIN = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from archdsl.search.evaluating import main; main()"
+)
+
+
+def _environment(slots: int) -> dict[str, str]:
+    """The environment of a child: several share the cores, unless the user has settled that."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = {"OMP_NUM_THREADS": str(max(1, (cores or 1) // slots))} if slots > 1 else {}
+    return {**share, **os.environ}
