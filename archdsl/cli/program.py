@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from archdsl.cli import interrupts
+from archdsl.cli.adapting import netadapt
 from archdsl.cli.benching import bench_kit
 from archdsl.cli.calibrating import calibrate
 from archdsl.cli.checking import check
@@ -36,7 +37,7 @@ DONE, REJECTED, MISUSED, INTERNAL, PIPE_CLOSED = 0, 1, 2, 70, 141
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Search", (space,)),
+    ("Search", (space, netadapt)),
     ("Latency", (devices, sweep, rank, plot, bench_kit, calibrate)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),
