@@ -203,6 +203,28 @@ def _loaded(arch: Arch, weights: dict[str, Array], folder: Path, cut: bool = Fal
     return load_weights(path, arch.graph())
 
 
+def _adapted(arch: Arch, evaluator: Callable[[Arch], float]) -> object:
+    from archdsl.search.netadapt import NetAdapt
+
+    device = Device("board", peak_macs=1e9, bandwidth=1e9)
+    raise ArchError(NetAdapt(arch, device, 500.0, evaluator).run().problems)
+
+
+def _shrunk(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    return _adapted(arch, lambda network: 1.0)
+
+
+def _evaluated(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    from archdsl.search.outcomes import Failed
+
+    def accuracy(network: Arch) -> float:
+        if network.input != mended.input:
+            raise Failed(f"its images have {mended.input[0]}x{mended.input[1]} pixels")
+        return 1.0
+
+    return _adapted(arch, accuracy)
+
+
 _ASKED: dict[str, Asked] = {
     "E0503": _features,
     "E0701": _operators,
@@ -213,5 +235,8 @@ _ASKED: dict[str, Asked] = {
     "E0804": _images,
     "E0805": _checkpoint,
     "E1010": _data,
+    "E1013": _shrunk,
+    "E1014": _evaluated,
+    "E1015": _shrunk,
     "W0801": _settings,
 }

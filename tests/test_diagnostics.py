@@ -31,6 +31,8 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
 from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.profiles import read_profiles
+from archdsl.search.evaluators import resolve
+from archdsl.search.netadapt import NetAdapt
 from archdsl.search.space import load_space, parse_space
 from archdsl.weights.importing import imported
 
@@ -50,6 +52,7 @@ def check(
     checkpoint: str | None = None,
     space: str | None = None,
     learn: str | None = None,
+    adapt: dict[str, str] | None = None,
     **options: Any,
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
@@ -70,6 +73,11 @@ def check(
         if learn is not None:
             arch = archdsl.parse(source)
             load_data(learn, arch.input[:2], arch.input[2])
+        if adapt is not None:
+            accuracy = resolve(adapt["evaluator"]) if "evaluator" in adapt else lambda arch: 1.0
+            target = float(adapt["target-ms"]) * 1e3
+            device = archdsl.load_device(adapt["device"])
+            return NetAdapt(archdsl.parse(source), device, target, accuracy).run().problems
         if checkpoint is not None:
             found += imported(checkpoint, archdsl.parse(source)).warnings
         if to in dialects.DIALECTS:
@@ -106,6 +114,8 @@ def check_file(path: Path) -> list[Diagnostic]:
         options["features"] = options["features"].split(",")
     if learned := re.search(r"--set data=(\S+)", command):
         options = {"learn": learned[1]}
+    if "archdsl netadapt" in command:
+        options = {"adapt": dict(re.findall(r"--([a-z-]+) (\S+)", command))}
     if imported := re.search(r"weights import (\S+) --for", command):
         options = {"checkpoint": imported[1]}
     return check(source, **options)

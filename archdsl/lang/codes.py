@@ -9,7 +9,7 @@ by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file:
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
 mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
-in one.
+in one, and E1013 to E1015, whose networks are made faster.
 """
 
 from __future__ import annotations
@@ -1457,6 +1457,87 @@ head {
 arch net
 input 32x32x3
 stem { conv_k3_s22_o8 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1013",
+        "a latency that no shrinking reaches",
+        "`archdsl netadapt` shrinks the widths of a network's stages, and stops where none is "
+        "left that saves as much as a step has to. What was reached until then is printed and "
+        "written. The example is asked to take 0.5 ms on a device of 1 GMAC/s and 1 GB/s.",
+        """\
+arch net
+input 64x64x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o24 }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o24 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1014",
+        "no network that the evaluator could evaluate",
+        "Of a proposal without an accuracy nothing is known, and it is dropped; where that is "
+        "true of all proposals of a step, or of the network that is begun with, `archdsl "
+        "netadapt` cannot go on. The example's evaluator has images of 32x32 pixels.",
+        """\
+arch net
+input 64x64x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o24 }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o24 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1015",
+        "a network without a width that could shrink",
+        "NetAdapt shrinks what blocks of stages expand to and what they give. Stem and head "
+        "stay as they are, but for a width that a residual ties to a stage, and so does all "
+        "that follows a `pool`. The example is asked to take 0.5 ms, as in E1013.",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+head {
+  conv_k1_o256
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k3_s22_o16 }
+stage c1 { conv_k1_o256 }
 head {
   pool
   fc

@@ -345,8 +345,8 @@ class NetAdapt:
             f"{self.device.name}: the best is {best / 1e3:,.4g} ms"
         )
         hint = (
-            f"no width is left that can be shrunk to save {self.delta_us / 1e3:,.3g} ms; "
-            "take a smaller step, a smaller input or another network"
+            f"no width is left that saves {self.delta_us / 1e3:,.3g} ms: "
+            "take a smaller step, image or network"
         )
         return Diagnostic("E1013", message, None, hint)
 
