@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     arch = archdsl.load("net.arch")
     save_weights("net.safetensors", dict(lively(arch)))
     runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"})
-    for to, name in (("onnx", "net.onnx"), ("tflite", "net.tflite"), ("torch", "net.py")):
+    for suffix, to in TO.items():
+        name = f"net{suffix}"
         archdsl.compile(arch, to, weights="net.safetensors", filename=name).write(name)
     return lambda *words: runner.invoke(program, ["verify", "net.arch", *words])
 
 
 WEIGHTS = ("--weights", "net.safetensors")
+TO = {".onnx": "onnx", ".tflite": "tflite", ".py": "torch"}
 
 
 @pytest.mark.parametrize("file", ["net.onnx", "net.tflite", "net.py"])
@@ -102,6 +104,43 @@ def test_integers_are_made_anew_of_their_images(run: Run) -> None:
     words = ("--artefact", "net.onnx", *WEIGHTS)
     assert run(*words, "--dtype", "int8", "--calibration", "images.npz").exit_code == 0
     assert "other options" in run(*words).stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("it.onnx", ("--features", "c2")),
+        ("it.onnx", ("--keep-norm",)),
+        ("it.onnx", ("--features", "c2", "--keep-norm")),
+        ("it.onnx", ("--dtype", "float16")),
+        ("it.tflite", ("--features", "c2")),
+        ("it.tflite", ("--dtype", "int8_dynamic")),
+        ("it.tflite", ("--width", "0.5", "--input", "24x24x3", "--classes", "7")),
+        ("it.py", ("--width", "0.5", "--input", "24x24x3", "--classes", "7")),
+    ],
+    ids=lambda words: words if isinstance(words, str) else " ".join(words),
+)
+def test_what_compile_was_told_verify_is_told(run: Run, file: str, options: Sequence[str]) -> None:
+    """Whatever options made a file, the same make it again; others make another file."""
+    weights = ("--seed", "3") if "--width" in options else WEIGHTS
+    words = ["compile", "net.arch", "--to", TO[Path(file).suffix], "-o", file, *weights, *options]
+    made = CliRunner().invoke(program, words)
+    assert made.exit_code == 0, made.output
+    result = run("--artefact", file, *weights, *options)
+    assert result.exit_code == 0, result.output
+    assert run("--artefact", file, *weights).exit_code == 1
+
+
+def test_options_of_a_file_that_is_not_named(run: Run) -> None:
+    for words in (("--features", "c2"), ("--keep-norm",)):
+        result = run(*words)
+        assert (result.exit_code, "how --artefact was compiled" in result.stderr) == (2, True)
+    result = run("--artefact", "net.tflite", "--keep-norm", *WEIGHTS)
+    assert (result.exit_code, "they are always folded" in result.stderr) == (2, True)
+    result = run("--artefact", "net.onnx", "--features", "c9", *WEIGHTS)
+    assert (result.exit_code, "error[E0503]" in result.stderr) == (1, True)
+    result = run("--artefact", "net.onnx", "--features", "c2,,c3", *WEIGHTS)
+    assert (result.exit_code, "takes names of stages" in result.stderr) == (2, True)
 
 
 def test_what_is_no_artefact(run: Run) -> None:

@@ -224,7 +224,7 @@ def compile_(
                 to,
                 weights=given_weights(arch, weights),
                 dtype=dtype,
-                features=_stages(features),
+                features=stages(features),
                 fold=not keep_norm,
                 calibration=calibration["calibration"],
                 preprocess=calibration["preprocess"],
@@ -298,7 +298,12 @@ def given_weights(arch: Arch, given: Weights) -> Mapping[str, Array] | str | Non
     return drawn(arch.graph(), given["seed"])
 
 
-def _stages(written: str | None) -> list[str]:
+def stages(written: str | None) -> list[str]:
+    """The names in `--features`.
+
+    Raises:
+        UsageError: one is empty.
+    """
     if written is None:
         return []
     names = [name.strip() for name in written.split(",")]

@@ -21,6 +21,7 @@ from archdsl.cli.compiling import (
     demand_calibration,
     given_weights,
     pictures,
+    stages,
     weighted,
 )
 from archdsl.cli.options import (
@@ -83,6 +84,10 @@ if TYPE_CHECKING:
     metavar="F",
     help="Run nothing: is this file what the text and the weights compile to?",
 )
+@click.option(
+    "--features", metavar="STAGES", help="With --artefact: the stages that compile was told."
+)
+@click.option("--keep-norm", is_flag=True, help="With --artefact: compile was told so.")
 @as_json
 def verify(
     file: str,
@@ -95,6 +100,8 @@ def verify(
     runs: int,
     layers: bool,
     artefact: str | None,
+    features: str | None,
+    keep_norm: bool,
     json: bool,
 ) -> Status:
     """Compile with every backend, run all, and compare.
@@ -108,6 +115,7 @@ def verify(
       archdsl verify net.arch --weights net.safetensors --layers
       archdsl verify net.arch --dtype float32 --dtype int8 --calibration images.npz
       archdsl verify net.arch --weights net.safetensors --artefact net.onnx
+      archdsl verify net.arch --seed 0 --artefact net.onnx --features c3,c4 --keep-norm
     """
     demand_calibration("int8" in dtypes, calibration)
     if calibration["preprocess"] is not None and calibration["calibration"] is images is None:
@@ -117,8 +125,17 @@ def verify(
         if images is not None or layers or len(backends) > 1 or len(dtypes) > 1:
             message = "--artefact takes one --backend and --dtype, and no --images or --layers"
             raise click.UsageError(message)
-        options = _Making(next(iter(backends), None), next(iter(dtypes), "float32"), calibration)
+        options = _Making(
+            next(iter(backends), None),
+            next(iter(dtypes), "float32"),
+            calibration,
+            stages(features),
+            keep_norm,
+        )
         return _check_artefact(artefact, load(file, overrides), weights, options, json)
+    if features is not None or keep_norm:
+        message = "--features and --keep-norm say how --artefact was compiled, and there is none"
+        raise click.UsageError(message)
     from archdsl.backend import BackendError
     from archdsl.verification import verify as compared
 
@@ -165,6 +182,8 @@ class _Making(NamedTuple):
     backend: str | None
     dtype: Any
     calibration: Calibration
+    features: Sequence[str]
+    keep_norm: bool
 
 
 def _check_artefact(path: str, arch: Arch, weights: Weights, making: _Making, json: bool) -> Status:
@@ -183,6 +202,8 @@ def _check_artefact(path: str, arch: Arch, weights: Weights, making: _Making, js
             to,
             weights=given_weights(arch, weights),
             dtype=making.dtype,
+            features=making.features,
+            fold=not making.keep_norm,
             calibration=calibration["calibration"],
             preprocess=calibration["preprocess"],
             ranges=calibration["ranges"] or DEFAULT,  # type: ignore[arg-type]
