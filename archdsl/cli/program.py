@@ -26,6 +26,7 @@ from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
 from archdsl.cli.output import Refusal, error, refused, report, say, visible
 from archdsl.cli.pictures import plot
+from archdsl.cli.searching import search
 from archdsl.cli.spacing import space
 from archdsl.cli.verifying import verify
 from archdsl.cli.weights import weights
@@ -37,7 +38,7 @@ DONE, REJECTED, MISUSED, INTERNAL, PIPE_CLOSED = 0, 1, 2, 70, 141
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Search", (space, netadapt)),
+    ("Search", (space, search, netadapt)),
     ("Latency", (devices, sweep, rank, plot, bench_kit, calibrate)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),

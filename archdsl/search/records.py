@@ -100,6 +100,7 @@ class Records:
         if "://" in self._where:
             with self._reached():
                 return self._optuna.storages.get_storage(self._where)
+        Path(self._where).parent.mkdir(exist_ok=True)
         self._lock = _locked(self._where)
         why = _mend(self._where)
         if why is not None:
@@ -146,7 +147,7 @@ class Records:
             if stored is None and trials:
                 raise self._unreadable(f"`{name}` was begun by another program")
             if any("outcome" in trial.user_attrs for trial in trials):
-                require_same(stored, whole)
+                require_same(stored, whole, _without_password(self._where))
             if stored == json.loads(json.dumps(whole)):
                 return study
             # Nothing has come of it: what it was of, such as a misspelt name, is no matter.
@@ -280,7 +281,7 @@ class Records:
 # ------------------------------------------------------------------------------------ identity
 
 
-def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
     """Refuse to continue a study of something else.
 
     Raises:
@@ -298,8 +299,8 @@ def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         for key in different
         if key not in _UNSHOWN
     ]
-    message = f"the study that is stored has another {listed(words, 'and')}"
-    help = "\n".join([*shown, "go on with what it was begun with, or store this one elsewhere"])
+    message = f"the study in {where} has another {listed(words, 'and')}"
+    help = "\n".join([*shown, "go on with what it was begun with, or keep this one elsewhere"])
     raise ArchError([Diagnostic("E1006", message, None, help)])
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.formatter import format_source
 from archdsl.roofline.pareto import best
+from archdsl.search.algorithms import make
 from archdsl.search.bounds import require_reachable
 from archdsl.search.objectives import Objectives, Unweighable
 from archdsl.search.outcomes import EvaluatorError
@@ -55,11 +56,12 @@ class Study:
     `evaluator` is a name (`digits`, `MODULE:FUNCTION`, to which `settings` go), a `Program`, or a
     Python callable. Names and programs run in child processes, as many as `workers` says, with a
     limit of `timeout` seconds for each network; a callable runs in this process, one network at a
-    time. `workers` may also be `Workers` of another kind, that know their evaluator themselves:
-    `evaluator` is then its name.
+    time. `workers` may also be what starts `Workers` of another kind; these know their evaluator
+    and their time limit themselves.
 
     `algorithm` is the name of one of `archdsl.search.algorithms` (to which `algorithm_settings`
-    go), or one that the caller has made for this space. `storage` is a file, or the URL of a
+    go), or one that the caller has made for this space; without one it is `nsga2` where there are
+    several goals and no target, else `evolution`. `storage` is a file, or the URL of a
     database that Optuna knows; without one the study is forgotten with the process.
 
     Raises:
@@ -78,10 +80,10 @@ class Study:
         *,
         evaluator: str | Program | Evaluator,
         settings: Mapping[str, Any] | None = None,
-        algorithm: str | Algorithm = "evolution",
+        algorithm: str | Algorithm | None = None,
         algorithm_settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        workers: int | Workers = 1,
+        workers: int | Callable[[], Workers] = 1,
         timeout: float | None = None,
         storage: str | os.PathLike[str] | None = None,
         name: str | None = None,
@@ -95,15 +97,14 @@ class Study:
         self._settings = dict(settings or {})
         self._workers, self._timeout, self._log = workers, timeout, log
         self._check_workers()
-        if isinstance(algorithm, str):
-            chosen = dict(algorithm_settings or {})
-            from archdsl.search.algorithms import make
-
-            self.algorithm: Algorithm = make(algorithm, space, seed, **chosen)
-            called = algorithm
-        else:
-            chosen = {}
-            self.algorithm, called = algorithm, type(algorithm).__qualname__
+        if algorithm is None:
+            several = len(objectives.goals) > 1 and objectives.reward == "accuracy"
+            algorithm = "nsga2" if several else "evolution"
+        chosen = dict(algorithm_settings or {})
+        called = algorithm if isinstance(algorithm, str) else type(algorithm).__qualname__
+        self.algorithm: Algorithm = (
+            make(algorithm, space, seed, **chosen) if isinstance(algorithm, str) else algorithm
+        )
         self.identity = {
             "space": _digest(space),
             **objectives.identity(),
@@ -211,7 +212,7 @@ class Study:
 
     def _made_workers(self) -> Workers:
         if not isinstance(self._workers, int):
-            return self._workers
+            return self._workers()
         if isinstance(self._evaluator, (str, Program)):
             program = self._evaluator.command if isinstance(self._evaluator, Program) else None
             return LocalWorkers(

@@ -1,0 +1,113 @@
+"""The picture of a search: accuracy against every cost that is a goal, and the reward in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+from archdsl.roofline import figures
+from archdsl.roofline.figures import BLACK, BLUE, GREY, ORANGE, RED, SKY
+from archdsl.search.objectives import latency_of
+from archdsl.search.study import Study
+from archdsl.search.trials import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST = 3
+"""Costs that have a panel each."""
+
+
+def search_figure(study: Study) -> Figure:
+    """What is known of a study with at least one accuracy."""
+    objectives = study.objectives
+    costs = [goal for goal in objectives.goals if goal != "accuracy"]
+    costs = costs or [name for name in objectives.figures if name.startswith("latency")] or ["macs"]
+    costs = costs[:_MOST]
+    figure = figures.canvas(0.8 + 3.2 * (len(costs) + 1), 3.4)
+    panels = figure.subplots(1, len(costs) + 1)
+    identity, ending = study.identity, study.ending()
+    failed = f", {ending.failed} failed" if ending.failed else ""
+    figure.suptitle(
+        f"{study.space.name}: {ending.evaluated} networks evaluated{failed}; "
+        f"{identity['algorithm']}, seed {identity['seed']}",
+        fontsize=9,
+    )
+    for panel, cost in zip(panels, costs, strict=False):
+        _against(panel, study, cost)
+    _in_time(panels[-1], study)
+    return figure
+
+
+def _against(axes: Axes, study: Study, cost: str) -> None:
+    """Accuracies against a cost, and the front of the two."""
+    scale, label = _unit(cost)
+    found, front = study.complete, study.front
+    best = study.best
+
+    def places(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+        return [t.figures[cost] / scale for t in trials], [t.accuracy or 0.0 for t in trials]
+
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    axes.plot(*places(found), "o", color=SKY, markersize=3, label="evaluated", alpha=0.8)
+    xs, ys = places(sorted(front, key=lambda t: t.figures[cost]))
+    if len(study.objectives.goals) == 2:
+        for (x0, y0), (x1, y1) in pairwise(zip(xs, ys, strict=True)):
+            axes.plot([x0, x1, x1], [y0, y0, y1], color=BLUE, linewidth=0.9)
+    axes.plot(xs, ys, "o", color=BLUE, markersize=4.5, label="front")
+    if best is not None:
+        axes.plot(*places([best]), "*", color=RED, markersize=10, label="best reward")
+    limits = {latency_of(name): time for name, time in (study.objectives.targets or {}).items()}
+    for name, kind, style in (
+        (limits, "target", "--"),
+        (study.objectives.bounds or {}, "bound", ":"),
+    ):
+        if cost in name:
+            axes.axvline(
+                name[cost] / scale, color=BLACK, linewidth=0.8, linestyle=style, label=kind
+            )
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy")
+    axes.legend(loc="best")
+    marks = list(zip(*places(found), strict=True))
+    labels = [(x, y, str(t.number)) for t in front for (x,), (y,) in [places([t])]]
+    figures.spread(axes, labels, marks)
+
+
+def _in_time(axes: Axes, study: Study) -> None:
+    """Rewards in the order of the trials, and the best so far."""
+    found = study.complete
+    numbers = [trial.number for trial in found]
+    rewards = [trial.reward or 0.0 for trial in found]
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    axes.plot(numbers, rewards, "o", color=GREY, markersize=3, label="trial")
+    axes.step(
+        [*numbers, max(t.number for t in study.trials)],
+        [*accumulate(rewards, max), max(rewards)],
+        where="post",
+        color=ORANGE,
+        linewidth=1.4,
+        label="best so far",
+    )
+    axes.set_xlabel("trial")
+    name = study.objectives.reward
+    axes.set_ylabel("accuracy" if name == "accuracy" else f"reward ({name})")
+    axes.legend(loc="lower right")
+
+
+def _unit(cost: str) -> tuple[float, str]:
+    """What a figure is divided by, and the label of its axis."""
+    kind, _, device = cost.partition(":")
+    if device:
+        return 1000.0, f"ms on {device}"
+    return {
+        "params": (1e6, "millions of parameters"),
+        "macs": (1e6, "millions of MACs"),
+        "weight_bytes": (1e6, "MB of weights"),
+        "activation_bytes": (1e6, "MB of activations moved"),
+        "peak_activation_bytes": (1e6, "MB of activations at once"),
+    }[kind]
