@@ -73,6 +73,43 @@ def test_a_value_beyond_a_limit_is_told_at_once_with_its_name_and_value(name: st
     assert found.help == f"the limit `{name}` is {most(name):,}; `--limit {name}=N` raises it"
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (stem("k3_o16", "width 1e400"), "scale"),
+        (stem("k3_o16", f"depth {'9' * 999}"), "scale"),
+        (stem("k3_o16", f"classes {'9' * 60}"), "classes"),
+        (stem("r999999999_o16"), "repeats"),
+        (stem(f"r{'9' * 300}_o16"), "repeats"),
+        (stem("conv_o99999999999"), "channels"),
+        (stem(f"conv_o{'9' * 99}"), "channels"),
+        (stem(f"conv_o{'9' * 400}!"), "channels"),
+        (stem(f"e{'9' * 400}.5_o16"), "expansion"),
+        (stem(f"k{'9' * 50}_o16"), "kernel"),
+        (stem(f"mqa_h{'9' * 50}_d1"), "heads"),
+        (f"arch net input {'9' * 30}x9x3 stem {{ conv_o1 }}", "side"),
+        (f"arch net input 9x9x{'9' * 600} stem {{ conv_o1 }}", "channels"),
+    ],
+    ids=lambda text: text if len(text) < 20 else f"…{text[22:50]}",
+)
+def test_numbers_beyond_all_numbers_are_beyond_their_limit(text: str, name: str) -> None:
+    """Where neither a whole number nor a float holds what is written."""
+    (found,) = faults(text)
+    assert found.help == f"the limit `{name}` is {most(name):,}; `--limit {name}=N` raises it"
+
+
+@pytest.mark.parametrize("value", ["1e400", "9" * 60, "9" * 4200])
+def test_vast_numbers_in_json(value: str) -> None:
+    text = write_json(archdsl.parse(stem("conv_o16", "width 0.5")).spec)
+    for key, old, name in (("width", "0.5", "scale"), ("out_channels", "16", "channels")):
+        changed = text.replace(f'"{key}": {old}', f'"{key}": {value}')
+        assert changed != text
+        with pytest.raises(ArchError) as caught:
+            read_json(SourceText("net.json", changed))
+        (found,) = caught.value.diagnostics
+        assert found.help == f"the limit `{name}` is {most(name):,}; `--limit {name}=N` raises it"
+
+
 @EACH
 def test_a_raised_limit_holds_inside_alone(name: str) -> None:
     text, value = BEYOND[name]

@@ -11,6 +11,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -26,6 +27,8 @@ from archdsl.limits import (
     MAX_STRIDE,
     most,
 )
+
+from .values import is_vast
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,18 @@ class AtMost:
     limit: str
     default: float
 
-    def check(self, value: float) -> float:
+    def check(self, value: object, handler: ValidatorFunctionWrapHandler) -> object:
         highest = most(self.limit)
-        if value > highest:
+        if is_vast(value) or (number := handler(value)) > highest:
             raise PydanticCustomError(
                 "limit", "must be at most {most}", {"most": highest, "limit": self.limit}
             )
-        return value
+        return number
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.no_info_wrap_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -72,24 +75,25 @@ class AtMost:
         return {**handler(schema), "maximum": self.default}
 
 
-_WIDTH = re.compile(r"([0-9]{1,12})([!+]?)")
+_WIDTH = re.compile(r"([0-9]{1,999})([!+]?)")
 
 
 def _width(value: object) -> Width:
     if isinstance(value, Width):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
+    vast = is_vast(value)
+    if isinstance(value, int) and not isinstance(value, bool) and not vast:
         value = str(value)
     match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if match is None and not vast:
         raise PydanticCustomError(
             "width", "must be a whole number, or one with `!` or `+` after it"
         )
-    channels = int(match[1])
-    if not 1 <= channels <= most("channels"):
-        context = {"most": most("channels")} | ({"limit": "channels"} if channels else {})
+    if match is None or not 1 <= int(match[1]) <= most("channels"):
+        beyond = match is None or int(match[1])
+        context = {"most": most("channels")} | ({"limit": "channels"} if beyond else {})
         raise PydanticCustomError("width", "must be from 1 to {most} channels", context)
-    return Width(channels, match[2])  # type: ignore[arg-type]  # the pattern allows these marks
+    return Width(int(match[1]), match[2])  # type: ignore[arg-type]  # the pattern allows these marks
 
 
 def _stride(value: object) -> tuple[int, int]:
@@ -120,7 +124,7 @@ def _heads(value: object) -> object:
     return value
 
 
-_SHAPE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})")
+_SHAPE = re.compile(r"([0-9]{1,999})x([0-9]{1,999})x([0-9]{1,999})")
 
 
 def _image(value: object) -> tuple[int, int, int]:

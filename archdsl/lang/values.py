@@ -10,7 +10,8 @@ from typing import Any
 from archdsl.limits import hint
 
 _NUMBER = re.compile(r"[0-9]{1,3}(?:_?[0-9]){0,40}")
-_DECIMAL = re.compile(r"(?:[0-9]{1,40}\.?[0-9]{0,999}|\.[0-9]{1,999})(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"(?:[0-9]{1,999}\.?[0-9]{0,999}|\.[0-9]{1,999})(?:[eE][+-]?[0-9]{1,999})?")
+_VAST = 1e40
 
 # What pydantic finds wrong, in the words of this language.
 _SENTENCES = {
@@ -59,6 +60,19 @@ def number(text: str) -> int | float | str:
         value = float(text)
         return value if math.isfinite(value) else text
     return text
+
+
+def is_vast(value: object) -> bool:
+    """Whether a value, or the number that a text is of, lies beyond whatever a limit may be.
+
+    Such numbers are no whole ones any more, or no finite ones.
+
+    >>> [is_vast(value) for value in ("1e999", "9" * 99, 10**400, 1e300, 10**9, "inf", "relu")]
+    [True, True, True, True, False, False, False]
+    """
+    if isinstance(value, str):
+        return _DECIMAL.fullmatch(value) is not None and float(value) > _VAST
+    return isinstance(value, (int, float)) and value > _VAST
 
 
 def limit_hint(error: Mapping[str, Any]) -> str | None:
