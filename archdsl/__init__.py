@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archdsl.backend import Artifact, BackendError, compile
+    from archdsl.backend import Artifact, BackendError, compile, compile_supernet
     from archdsl.compiler import Arch, parse
     from archdsl.coster import BlockString, Coster, block
     from archdsl.lang.diagnostics import ArchError, Diagnostic
@@ -38,6 +38,7 @@ __all__ = [
     "block",
     "check",
     "compile",
+    "compile_supernet",
     "json_schema",
     "load",
     "load_device",
@@ -51,7 +52,7 @@ __all__ = [
 # Where each public name lives. Modules are imported when a name is first asked for, so that the
 # command line starts with what its command needs.
 _HOMES = {
-    "archdsl.backend": ("Artifact", "BackendError", "compile"),
+    "archdsl.backend": ("Artifact", "BackendError", "compile", "compile_supernet"),
     "archdsl.proofs": ("check",),
     "archdsl.compiler": ("Arch", "parse"),
     "archdsl.coster": ("BlockString", "Coster", "block"),

@@ -14,6 +14,7 @@ from archdsl.compiler import Arch
 from archdsl.files import Content, write_together
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.plugins import installed, owner
+from archdsl.search.space import Space
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
@@ -137,6 +138,37 @@ class Backend(Protocol):
 
         Raises:
             BackendError: the runtime is not installed; the message names the install line.
+        """
+
+
+class Supernet(Protocol):
+    """All networks of a search space in one module with shared weights."""
+
+    space: Space
+    filename: str
+    """The default file name."""
+    params: int
+    """Its trainable parameters."""
+    source: str
+
+    def write(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Write the source, whole or not at all, and return the path."""
+
+    def load(self, seed: int | None = None) -> Any:
+        """The module, with initial weights; `choose(vector)` sets it to a member of the space.
+
+        Raises:
+            BackendError: the runtime is not installed; the message names the install line.
+        """
+
+    def extract(
+        self, vector: Sequence[int], state: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Array]]:
+        """A member's text, and its weights cut out of the module's `state_dict`.
+
+        Raises:
+            ValueError: it is no member's vector.
+            KeyError: the state is of another supernet.
         """
 
 
@@ -319,6 +351,27 @@ def compile(
         found, how = _ranges(job, calibration, preprocess, ranges, progress)
         job = replace(job, ranges=found, calibrated=how)
     return Artifact(job, chosen, _emission(chosen, job))
+
+
+def compile_supernet(space: Space, to: str = "torch") -> Supernet:
+    """All networks of a search space as one module of the backend called `to`.
+
+    Raises:
+        BackendError: no such backend, or it has no supernets.
+        ArchError: the backend cannot express the space (E0701, E0702), or the supernet is beyond
+            the limits of networks (E0110).
+        TypeError: it is no search space.
+    """
+    if not isinstance(space, Space):
+        raise TypeError(
+            f"a Space is wanted, not {type(space).__name__}: archdsl.load_space takes a name or a "
+            "path, archdsl.parse_space a text"
+        )
+    make = getattr(backend(to), "supernet", None)
+    if make is None:
+        raise BackendError(f"the backend {to!r} makes no supernets; the backend 'torch' does")
+    made: Supernet = make(space)
+    return made
 
 
 def check_arch(arch: object) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import keyword
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.abc import ExecutionLoader
 from importlib.util import module_from_spec, spec_from_loader
 from types import ModuleType
@@ -23,12 +24,17 @@ from typing import TYPE_CHECKING, Any
 from archdsl.backend import OUTPUT, Artifact, BackendError, Emission, Job, Session
 from archdsl.compiler import Arch
 from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.source import Span
+from archdsl.lang.syntax import parse_file
+from archdsl.lang.trees import Section
 
 from .torch_code import broken, render
 from .torch_network import Network
+from .torch_supernet import Supernet
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
+    from archdsl.search.space import Space
 
 # The attributes of nn.ModuleDict (torch 2.10 to 2.13), which it refuses as keys.
 _MODULE_DICT = frozenset(
@@ -50,11 +56,26 @@ _MODULE_DICT = frozenset(
 )
 
 
-def _refuse(arch: Arch) -> None:
+def _stages(arch: Arch) -> Iterator[tuple[str, Span | None]]:
+    """The names of an architecture's stages, with their places."""
+    for stage in arch.spec.stages:
+        section = arch.origins.sections.get(f"stages.{stage.name}")
+        span = arch.origins.span(section.name) if section and section.name else None
+        yield stage.name or "", span
+
+
+def _stages_of(space: Space) -> Iterator[tuple[str, Span | None]]:
+    """The same of a search space."""
+    for item in parse_file(space.source).items:
+        if isinstance(item, Section) and item.name is not None:
+            name = item.name
+            yield name.text, Span(space.source, name.start, name.start + len(name.text))
+
+
+def _refuse(stages: Iterable[tuple[str, Span | None]]) -> None:
     """Report every stage whose name cannot be one in PyTorch."""
     diagnostics = []
-    for stage in arch.spec.stages:
-        name = stage.name or ""
+    for name, span in stages:
         if name in _MODULE_DICT:
             why = "nn.ModuleDict, which holds the stages, has an attribute of that name"
         elif keyword.iskeyword(name):
@@ -63,8 +84,6 @@ def _refuse(arch: Arch) -> None:
             why = "TorchScript keeps that name for itself"
         else:
             continue
-        section = arch.origins.sections.get(f"stages.{name}")
-        span = arch.origins.span(section.name) if section and section.name else None
         message = f"a PyTorch module cannot have a stage `{name}`: {why}"
         diagnostics.append(Diagnostic("E0702", message, span, "rename the stage"))
     if diagnostics:
@@ -86,7 +105,7 @@ class TorchBackend:
         Raises:
             ArchError: stages have names that a PyTorch module cannot have; weights do not fit.
         """
-        _refuse(job.arch)
+        _refuse(_stages(job.arch))
         network = Network(job.arch)
         body = render("torch_network.py.j2", network.body())
         body = "\n".join(broken(line) for line in body.split("\n"))
@@ -98,6 +117,15 @@ class TorchBackend:
         name = f"{job.filename.removesuffix(self.suffix)}.safetensors"
         return Emission(source, {name: safetensors(job.weights)})
 
+    def supernet(self, space: Space) -> Supernet:
+        """All networks of a space in one module, with shared weights.
+
+        Raises:
+            ArchError: stages have names that a PyTorch module cannot have; it is too large.
+        """
+        _refuse(_stages_of(space))
+        return Supernet(space)
+
     def load(self, artifact: Artifact) -> Any:
         """The network with the job's weights, ready for inference (`eval()`).
 
@@ -107,8 +135,8 @@ class TorchBackend:
         Raises:
             BackendError: PyTorch is not installed.
         """
-        torch = _torch()
-        model = _executed(artifact.arch.name, artifact.data).Model
+        torch = import_torch()
+        model = executed(artifact.arch.name, artifact.data).Model
         with torch.random.fork_rng(devices=()):
             network = model()
         weights = artifact.job.weights
@@ -124,7 +152,12 @@ class TorchBackend:
         return _Session(artifact)
 
 
-def _torch() -> Any:
+def import_torch() -> Any:
+    """PyTorch.
+
+    Raises:
+        BackendError: it is not installed.
+    """
     try:
         import torch
     except ImportError as error:
@@ -137,7 +170,7 @@ class _Session:
     """An emitted module and what its results are called."""
 
     def __init__(self, artifact: Artifact) -> None:
-        self._torch = _torch()
+        self._torch = import_torch()
         self._options = artifact.job.options
         self._network = artifact.load()
         self._seen: dict[str, Any] = {}
@@ -202,7 +235,7 @@ class _EmittedLoader(ExecutionLoader):
         return False
 
 
-def _executed(name: str, data: bytes) -> ModuleType:
+def executed(name: str, data: bytes) -> ModuleType:
     """The module that emitted source defines; the oldest gives way where there are many."""
     key = f"_archdsl_{name}_{hashlib.sha256(data).hexdigest()[:16]}"
     if key not in _loaded:

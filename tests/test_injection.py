@@ -44,6 +44,13 @@ BUILTINS = {
 
 SPECIAL = {"__init__"}
 
+OF_SUPERNETS = {
+    *("DictComp", "Slice", "Try", "ExceptHandler", "Raise", "JoinedStr", "FormattedValue"),
+    *("LtE", "Lt", "Pow", "ValueError", "KeyError", "zip", "list", "collections", "typing"),
+    *("Is", "List"),
+}
+"""What the source of a supernet has beside."""
+
 
 def bound(tree: ast.AST) -> set[str]:
     """The names that a source makes itself."""
@@ -60,18 +67,19 @@ def bound(tree: ast.AST) -> set[str]:
     return found
 
 
-def harmless(source: bytes | str) -> ast.Module:
+def harmless(source: bytes | str, more: set[str] | None = None) -> ast.Module:
     """The syntax tree of an emitted source, which holds nothing but what networks are made of."""
     tree = ast.parse(source)
-    own = bound(tree)
+    more = more or set()
+    own = bound(tree) | more
     for node in ast.walk(tree):
-        assert type(node).__name__ in KINDS, ast.dump(node)[:200]
+        assert type(node).__name__ in KINDS | more, ast.dump(node)[:200]
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             assert node.id in own | BUILTINS, node.id
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module] if isinstance(node, ast.ImportFrom) else node.names
             modules = {n if isinstance(n, str) else n.name for n in names}
-            assert {str(m).partition(".")[0] for m in modules} <= {"torch", "math"}, modules
+            assert {str(m).partition(".")[0] for m in modules} <= {"torch", "math"} | more, modules
         elif isinstance(node, ast.Attribute | ast.FunctionDef):
             name = node.attr if isinstance(node, ast.Attribute) else node.name
             assert not name.startswith("__") or name in SPECIAL, name
@@ -172,6 +180,45 @@ PLACES = {
 @cache
 def plain() -> str:
     return code(emitted(archdsl.parse("arch net " + BODY)))
+
+
+OPEN = "input ( 8x8x3 | 16x16x3 ) stage c1 { ( conv_o8 | k{3,5}_o8 ) } head { pool fc_o4 }"
+OPEN_PLACES = {
+    "name": "arch @ " + OPEN,
+    "title": 'arch net source "@" ' + OPEN,
+    "comment": "arch net # @\n" + OPEN,
+    "published": 'arch net published "@" { params 1 } ' + OPEN,
+    "stage": "arch net " + OPEN.replace("c1", "@"),
+    "alternative": "arch net " + OPEN.replace("conv_o8", "@"),
+    "field": "arch net " + OPEN.replace("3,5", "3,@"),
+    "statement": "arch net " + OPEN.replace("16x16x3", "@"),
+    "activation": "arch net act ( relu | @ ) " + OPEN,
+}
+
+
+def supernet(text: str) -> ast.Module:
+    return harmless(archdsl.compile_supernet(archdsl.parse_space(text)).source, OF_SUPERNETS)
+
+
+@pytest.mark.parametrize("place", OPEN_PLACES)
+@pytest.mark.parametrize("words", HOSTILE, ids=lambda words: ascii(words)[:30])
+def test_hostile_words_of_a_space_are_refused_or_harmless(place: str, words: str) -> None:
+    try:
+        tree = supernet(OPEN_PLACES[place].replace("@", words))
+    except ArchError as error:
+        assert error.diagnostics
+        return
+    if place in ("title", "published"):
+        same = supernet(OPEN_PLACES["name"].replace("@", "net"))
+        assert ast.dump(ast.Module(tree.body[1:], [])) == ast.dump(ast.Module(same.body[1:], []))
+
+
+@pytest.mark.parametrize("name", ["mnv4_fine_m", "ofa_mnv3", "proxylessnas_space"])
+def test_supernets_are_made_of_allowed_nodes(name: str) -> None:
+    source = archdsl.compile_supernet(archdsl.load_space(name)).source
+    harmless(source, OF_SUPERNETS)
+    with pytest.raises(AssertionError):
+        harmless(source + "\nopen('f')", OF_SUPERNETS)
 
 
 def variants_of(arch: archdsl.Arch) -> Iterator[archdsl.Arch]:

@@ -186,6 +186,9 @@ def pictures(path: str, preprocess: str | None, arch: Arch) -> tuple[Array, Arra
 @calibrated
 @click.option("--features", metavar="STAGES", help="Stages that are outputs too, as c3,c4,c5.")
 @click.option("--keep-norm", is_flag=True, help="Leave norms apart from the convolutions.")
+@click.option(
+    "--supernet", is_flag=True, help="All networks of a search space in one, with shared weights."
+)
 @as_json
 def compile_(
     file: str,
@@ -197,6 +200,7 @@ def compile_(
     calibration: Calibration,
     features: str | None,
     keep_norm: bool,
+    supernet: bool,
     json: bool,
 ) -> Status:
     """Compile to PyTorch source, ONNX or TFLite.
@@ -206,7 +210,20 @@ def compile_(
       archdsl compile mnv4_conv_m --to torch
       archdsl compile net.arch --to onnx --weights net.safetensors -o models/net.onnx
       archdsl compile net.arch --to tflite --dtype int8 --calibration images.npz
+      archdsl compile mnv4_coarse --to torch --supernet -o supernet.py
     """
+    if supernet:
+        given = {
+            **{name: overrides[name] for name in ("variant", "width", "input", "classes")},
+            **{"weights": weights["weights"], "seed": weights["seed"]},
+            **{name: calibration[name] for name in ("calibration", "preprocess", "ranges")},
+            **{"features": features, "keep-norm": keep_norm or None},
+            "dtype": None if dtype == "float32" else dtype,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise click.UsageError(f"--{name} is for one network, and --supernet is a space's")
+        return _supernet(file, to, out, json=json)
     # No matrices are multiplied here, and threads for it take their time to start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from archdsl.backend import BackendError, compile
@@ -261,6 +278,35 @@ def compile_(
     else:
         for name, count in {path: len(artifact.emission.content), **places}.items():
             say(f"{visible(name)}: {size(count)}")
+    return 0
+
+
+def _supernet(file: str, to: str, out: str | None, *, json: bool) -> Status:
+    """Write a space's supernet."""
+    from archdsl.backend import BackendError, compile_supernet
+    from archdsl.cli.spacing import load_space
+
+    if out is not None:
+        writable(out, file, json=json)
+    space = load_space(file)
+    try:
+        made = compile_supernet(space, to)
+    except BackendError as failure:
+        raise Refusal(str(failure)) from None
+    data = made.source.encode()
+    if out == "-":
+        deliver(out, data)
+        return 0
+    path = writable(out or made.filename, file)
+    with named(path):
+        made.write(path)
+    if json:
+        write_json(
+            {"file": path, "bytes": len(data), "backend": to, "networks": space.count}
+            | {"params": made.params}
+        )
+    else:
+        say(f"{visible(path)}: {size(len(data))}, {made.params:,} parameters")
     return 0
 
 

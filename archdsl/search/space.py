@@ -195,6 +195,15 @@ class Space:
                     return number, path
         return None
 
+    def path_of(self, vector: Sequence[int]) -> tuple[Paths, list[Edge]]:
+        """A member's graph, and its path there: an edge for each level.
+
+        Raises:
+            ValueError: it is no member's vector.
+        """
+        number, path = self._member(vector)
+        return self._paths[number], path
+
     def _member(self, vector: Sequence[int]) -> tuple[int, list[Edge]]:
         found = self._find(vector)
         if found is None:
