@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from foreign import corrupted
 
 import archdsl
 from archdsl.cli.program import program
+from archdsl.provenance import departures
 from archdsl.weights.lively import lively
 from archdsl.weights.store import save_weights
 
@@ -141,6 +144,23 @@ def test_options_of_a_file_that_is_not_named(run: Run) -> None:
     assert (result.exit_code, "error[E0503]" in result.stderr) == (1, True)
     result = run("--artefact", "net.onnx", "--features", "c2,,c3", *WEIGHTS)
     assert (result.exit_code, "takes names of stages" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("file", ["net.onnx", "net.tflite", "net.py"])
+def test_random_corruptions_of_artefacts(run: Run, file: str) -> None:
+    """A hundred of each: every file that is not the same is told, and none is run to tell."""
+    del run
+    sound = Path(file).read_bytes()
+    made = archdsl.compile(
+        archdsl.load("net.arch"), TO[Path(file).suffix], weights="net.safetensors", filename=file
+    )
+    chance = random.Random(0)
+    for _ in range(100):
+        data = corrupted(sound, chance)
+        Path(file).write_bytes(data)
+        found = departures(file, made)
+        assert bool(found) == (data != sound), found
+        assert all(departure.file == file and departure.why for departure in found)
 
 
 def test_what_is_no_artefact(run: Run) -> None:
