@@ -76,20 +76,20 @@ DEFAULT = "synflow"
     type=int,
     callback=within(1, 1_000_000),
     metavar="EPOCHS",
-    help="Train each proposal on from the weights before it.",
+    help="Train each proposal so long, from the weights before it.",
 )
 @click.option(
     "--weights",
     type=click.Path(),
     metavar="W",
-    help="With --fine-tune: what the first network has learned.",
+    help="With --fine-tune: the first network's, which is trained first otherwise.",
 )
 @click.option(
     "--save-weights",
     "saved",
     type=click.Path(),
     metavar="W",
-    help="With --fine-tune: where the last network's go.",
+    help="With --fine-tune: write the last network's.",
 )
 @output_option("The network that results. Without it its text is printed.")
 @click.option(
@@ -153,8 +153,6 @@ def netadapt(
     now = arch.latency(target).us
     assert now is not None
     wanted = target_ms * 1e3 if target_ms is not None else (target_ratio or 1) * now
-    initial = _weights(weights, arch) if weights is not None else None
-
     from archdsl.search.netadapt import NetAdapt
 
     workers = None
@@ -165,9 +163,9 @@ def netadapt(
         evaluator = chosen.resolve()
         if not hasattr(evaluator, "fine_tune"):
             raise Refusal(f"--fine-tune: {chosen.evaluator} cannot train on from given weights")
-    run = NetAdapt(
-        arch, target, wanted, evaluator, step, max_steps, epochs=epochs or 0, weights=initial
-    )
+    run = NetAdapt(arch, target, wanted, evaluator, step, max_steps, epochs=epochs or 0)
+    if weights is not None:
+        run.weights = _weights(weights, run)
     try:
         with refusing(), progress_bar("step 1") as bar:
             run.progress = bar
@@ -206,10 +204,20 @@ def _check_tuning(
         raise click.UsageError("--save-weights: name a file")
 
 
-def _weights(path: str, arch: Arch) -> Weights:
+def _weights(path: str, run: NetAdapt) -> Weights:
+    """What the seed has learned.
+
+    Raises:
+        OSError, ArchError: it cannot be read, or is not the network's.
+        Refusal: the evaluator cannot train this network.
+    """
+    from archdsl.search.outcomes import Failed
     from archdsl.weights.store import load_weights
 
-    return load_weights(path, arch.graph())
+    try:
+        return load_weights(path, run.fitted(run.seed).graph())
+    except Failed as failure:
+        raise Refusal(visible(str(failure))) from None
 
 
 def _warn(arch: Arch, device: Device) -> None:

@@ -37,10 +37,20 @@ Weights = Mapping[str, Array]
 
 
 class FineTuner(Protocol):
-    """An evaluator that trains on from given weights, and gives what they became."""
+    """An evaluator that trains on from given weights, and gives what they became.
 
-    def fine_tune(self, arch: Arch, weights: Weights | None, epochs: int) -> tuple[float, Weights]:
-        """The accuracy and the weights after some epochs; None means initial weights."""
+    Where it trains another network than it is given (for other classes, or images), it has
+    `fitted(arch)`, which gives that one; the weights are those of it.
+    """
+
+    def fine_tune(
+        self, arch: Arch, weights: Weights | None, epochs: int | None
+    ) -> tuple[float, Weights]:
+        """The accuracy and the weights after some epochs.
+
+        Without weights it begins with initial ones; None is as many epochs as it takes by itself,
+        and with none it only judges.
+        """
 
 
 class _Candidate(NamedTuple):
@@ -126,10 +136,10 @@ class NetAdapt:
 
     `target_us` is the latency that is wanted, in µs, and `step` the share of the seed's latency
     that each step takes at least. `evaluator` is a callable, or workers that have one. With
-    `epochs` it is a `FineTuner`: each proposal begins with the weights of the network before, cut
-    to its widths, and the first with `weights` (`state_dict` keys; None for initial ones). An equal
-    network is evaluated once, but where it is fine-tuned. `progress` is called with the proposals
-    of a step that are evaluated, and their number.
+    `epochs` it is a `FineTuner`: each proposal is trained so long from the weights of the network
+    before, cut to its widths. The seed's are `weights`, by `state_dict` key; None has it trained
+    first. An equal network is evaluated once, but where it is fine-tuned. `progress` is called with
+    the proposals of a step that are evaluated, and their number.
 
     `network` is the best so far, `end` says how it ended, `problems` why it could not go on, and
     `lost` what was said of proposals that could not be evaluated.
@@ -306,27 +316,36 @@ class NetAdapt:
         return [(self._known[network.hash], None) for network in networks]
 
     def _tuned(self, network: Network, done: int, count: int) -> tuple[Evaluation, Weights | None]:
-        """A network trained on from the weights of the one before."""
+        """A network trained on from the weights of the one before; the seed is trained first."""
         self._tell(done, count)
         trained: list[Weights] = []
 
         def tune(arch: Arch) -> Any:
             start = self.weights
-            if start is not None and network is not self.network:
-                start = sliced(start, self._graph, arch.graph())
-            accuracy, weights = self.evaluator.fine_tune(arch, start, self.epochs)  # type: ignore[union-attr]
+            epochs: int | None = self.epochs
+            if network is not self.network:
+                assert start is not None
+                start = sliced(start, self._graph(), self.fitted(arch).graph())
+            else:
+                epochs = None if start is None else 0
+            accuracy, weights = self.evaluator.fine_tune(arch, start, epochs)  # type: ignore[union-attr]
             trained.append(weights)
             return accuracy
 
         found = evaluate(tune, network.arch())
         return found, trained[0] if trained else None
 
-    @property
     def _graph(self) -> Graph:
-        """The graph of the best network so far, made once for a step."""
+        """The graph that the weights are of, made once for a step."""
         if self._graph_of is None or self._graph_of[0] is not self.network:
-            self._graph_of = self.network, self.network.arch().graph()
+            self._graph_of = self.network, self.fitted(self.network.arch()).graph()
         return self._graph_of[1]
+
+    def fitted(self, arch: Arch) -> Arch:
+        """The network that the evaluator trains in place of one: its weights are of that."""
+        fit = getattr(self.evaluator, "fitted", None)
+        made: Arch = arch if fit is None else fit(arch)
+        return made
 
     def _tell(self, done: int, count: int) -> None:
         if self.progress is not None:

@@ -77,10 +77,14 @@ def sliced(weights: Mapping[str, Array], wide: Graph, narrow: Graph) -> dict[str
     filter may come to see channels that it did not see before: its weights for them are zero.
 
     Raises:
-        ValueError: the networks differ in more than widths, or a width has grown.
+        ValueError: the networks differ in more than widths, a width has grown, or the weights are
+            not those of `wide`.
     """
     if list(wide.table) != list(narrow.table):
         raise ValueError("the networks have other operators")
+    for key, shape in wide.state().items():
+        if key not in weights or np.shape(weights[key]) != shape:
+            raise ValueError(f"the weights are not the network's: {key!r} is to be {shape}")
     sets = channel_sets(wide, {})
     kept = _kept(weights, wide, narrow, sets)
     found: dict[str, Array] = {}
@@ -98,7 +102,8 @@ def sliced(weights: Mapping[str, Array], wide: Graph, narrow: Graph) -> dict[str
                 value = value[np.ix_(rows, columns)]
             elif value.ndim:
                 value = value[rows]
-            found[key] = np.ascontiguousarray(value)
+            # Of a tensor that stays whole too a copy: nobody trains the other network's on.
+            found[key] = value.copy()
     return found
 
 
