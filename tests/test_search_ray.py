@@ -1,0 +1,293 @@
+"""Searches on a Ray cluster of this machine: workers that die, hang and are interrupted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archdsl.compiler import Arch
+from archdsl.search.ray_workers import RayWorkers
+from archdsl.search.space import Space, parse_space
+from archdsl.search.trials import Evaluation
+
+pytestmark = pytest.mark.slow
+
+SPACE = """arch s input 8x8x3
+stem { conv_k{1,3}_o{8,16,24} ( k{3,5}_e{1,2,3} | skip ) }"""
+COUNT = 24
+"""Trials of a search."""
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return parse_space(SPACE)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A cluster with two CPUs that the process is connected to, as a user's may be."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="CRITICAL",
+        object_store_memory=80_000_000,
+    )
+    yield
+    assert ray.is_initialized(), "who has not connected does not disconnect"
+    ray.shutdown()
+
+
+class Evaluator:
+    """Notes which trial runs in which process, and counts parameters; `deadly` kills its worker."""
+
+    def __init__(self, folder: Path, deadly: str = "", seconds: float = 0.05) -> None:
+        self.folder = folder
+        self.deadly = deadly
+        self.seconds = seconds
+
+    def __call__(self, arch: Arch) -> float:
+        with open(self.folder / "begun", "a") as file:
+            file.write(f"{arch.name} {os.getpid()}\n")
+        print("a worker's output is not the driver's")
+        time.sleep(self.seconds)
+        if arch.name == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if arch.name == "raises":
+            raise ValueError("no such thing")
+        if arch.name == "hangs":
+            time.sleep(600)
+        return float("nan") if arch.name == "nan" else float(arch.total.params)
+
+
+def begun(folder: Path) -> list[tuple[str, int]]:
+    lines = (folder / "begun").read_text().splitlines() if (folder / "begun").exists() else []
+    return [(name, int(pid)) for name, pid in (line.split() for line in lines if " " in line)]
+
+
+def texts(space: Space) -> dict[int, str]:
+    rng = random.Random(3)
+    return {n: space.text_of(space.sample(rng), f"t{n}") for n in range(COUNT)}
+
+
+def gather(workers: RayWorkers, texts: dict[int, str]) -> dict[int, Evaluation]:
+    """All trials through the workers as a search hands them out: as many at once as have slots."""
+    left = list(texts)
+    found: dict[int, Evaluation] = {}
+    under_way = 0
+    while left or under_way:
+        while left and under_way < workers.slots:
+            number = left.pop(0)
+            workers.submit(number, texts[number])
+            under_way += 1
+        for number, evaluation in workers.wait():
+            assert number not in found, "a trial ends once"
+            found[number] = evaluation
+            under_way -= 1
+    assert workers.wait() == []
+    return found
+
+
+class Assassin:
+    """Kills a worker from outside, as soon as the fifth trial has begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.victim = ""
+
+    def __call__(self, workers: RayWorkers) -> None:
+        wait = workers.wait
+
+        def waiting() -> list[tuple[int, Evaluation]]:
+            while not self.victim and len(begun(self.folder)) >= 5:
+                name, pid = begun(self.folder)[-1]
+                self.victim = name
+                os.kill(pid, signal.SIGKILL)
+            return wait()
+
+        workers.wait = waiting  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("retries", [2, 0])
+def test_a_killed_worker_costs_only_its_trial(
+    cluster: None, space: Space, tmp_path: Path, retries: int
+) -> None:
+    workers = RayWorkers(Evaluator(tmp_path, seconds=0.3), retries=retries)
+    assert workers.slots == 2
+    assassin = Assassin(tmp_path)
+    assassin(workers)
+    asked = texts(space)
+    found = gather(workers, asked)
+    workers.close()
+    victim = int(assassin.victim[1:])
+    assert sorted(found) == list(range(COUNT))
+    for number, evaluation in found.items():
+        if number == victim and not retries:
+            assert evaluation == Evaluation(None, "its worker died")
+        else:
+            assert evaluation.accuracy == space.arch_of(space.encode(asked[number])).total.params
+            assert evaluation.fault is None
+    times = Counter(name for name, _ in begun(tmp_path))
+    expected = dict.fromkeys((f"t{n}" for n in range(COUNT)), 1)
+    assert times == expected | {assassin.victim: 2 if retries else 1}
+    assert len({pid for _, pid in begun(tmp_path)}) == 3
+
+
+def test_what_evaluators_do_is_told_in_sentences(
+    cluster: None, space: Space, tmp_path: Path
+) -> None:
+    workers = RayWorkers(Evaluator(tmp_path, deadly="deadly"), retries=1, timeout=2)
+    names = ("raises", "nan", "hangs", "deadly", "fine")
+    vector = space.member(0)
+    found = gather(workers, {n: space.text_of(vector, name) for n, name in enumerate(names)})
+    workers.close()
+    assert {name: found[n].fault for n, name in enumerate(names)} == {
+        "raises": "ValueError: no such thing",
+        "nan": "the evaluator gave nan, and an accuracy is a finite number",
+        "hangs": "it took longer than 2 s, and was ended",
+        "deadly": "its worker died in each of 2 tries",
+        "fine": None,
+    }
+    # What the evaluator says is no reason to ask it again.
+    times = Counter(name for name, _ in begun(tmp_path))
+    assert times == {"raises": 1, "nan": 1, "hangs": 1, "deadly": 2, "fine": 1}
+
+
+def test_evaluators_by_name_and_programs(
+    cluster: None, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ray_mine.py").write_text("def half(arch, of=1.0): return of / 2\n")
+    monkeypatch.chdir(tmp_path)
+    text = {0: space.text_of(space.member(0))}
+    for arguments, accuracy, fault in (
+        ({"evaluator": "ray_mine:half", "settings": {"of": 3.0}}, 1.5, ""),
+        ({"evaluator": "ray_mine:none"}, None, "on a worker: the module 'ray_mine' has no"),
+        ({"evaluator": "", "program": "sh -c 'cat >/dev/null; echo 7'"}, 7.0, ""),
+    ):
+        workers = RayWorkers(**arguments, cpus=0.5)
+        assert workers.slots == 4
+        found = gather(workers, text)[0]
+        workers.close()
+        assert found.accuracy == accuracy
+        assert (found.fault or "").startswith(fault)
+
+
+def test_a_program_ends_with_its_workers(cluster: None, space: Space, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    command = f"sh -c 'echo $$ > {note}.part; mv {note}.part {note}; sleep 600; echo 1'"
+    workers = RayWorkers("", program=command, slots=1)
+    workers.submit(0, space.text_of(space.member(0)))
+    give_up = time.monotonic() + 30
+    while not note.exists() and time.monotonic() < give_up:
+        workers._assign()
+        for ref in workers._ray.wait([*workers._running, *workers._starting], timeout=0.1)[0]:
+            workers._settle(ref)
+    workers.close()
+    pid = int(note.read_text())
+    while alive(pid) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_what_a_cluster_cannot_give(cluster: None) -> None:
+    with pytest.raises(ValueError, match="no node of the cluster has 3 CPU and 0 GPU"):
+        RayWorkers("digits", cpus=3)
+    for wrong, message in (
+        ({"slots": 0}, "slots 0"),
+        ({"cpus": -1}, "cpus -1"),
+        ({"cpus": 0}, "needs a CPU or a GPU"),
+        ({"gpus": float("nan")}, "gpus nan"),
+        ({"retries": -1}, "retries -1"),
+        ({"timeout": 0.0}, "timeout 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RayWorkers("digits", **wrong)
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from archdsl.search.ray_workers import RayWorkers
+
+def evaluator(arch, first=sys.argv[1], second=sys.argv[2]):
+    print("a worker's output is not the driver's")
+    if not os.path.exists(first):
+        open(first, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    open(second, "w").close()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    workers = RayWorkers(evaluator)
+    workers.submit(0, "arch a input 8x8x3 stem { conv_k3_o8 }")
+    print(workers._ray.get_runtime_context().gcs_address, flush=True)
+    try:
+        workers.wait()
+    except KeyboardInterrupt:
+        workers.close()
+        sys.exit(130)
+"""
+
+
+def test_ctrl_c_ends_the_cluster_that_was_started(tmp_path: Path) -> None:
+    """Nothing but its own line is printed, though a worker is killed before."""
+    pytest.importorskip("ray")
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    begun = tmp_path / "second"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    # Its own group, all of which a terminal's Ctrl-C goes to.
+    child = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "first"), str(begun)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    give_up = time.monotonic() + 50
+    while not begun.exists() and child.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (130, "")
+    (address,) = out.splitlines()
+    port = address.rpartition(":")[2]
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    assert not [line for line in left.stdout.splitlines() if f":{port} " in f"{line} "]
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray alone would ask for two minutes, and then end the process."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for address, message in (
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("nonsense", "no Ray cluster: nonsense"),
+    ):
+        with pytest.raises(ConnectionError, match=message):
+            RayWorkers("digits", address=address)
+
+
+def test_a_missing_ray_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'pip install "archdsl\[ray\]"'):
+        RayWorkers("digits")
