@@ -115,17 +115,12 @@ class _Builder:
 
     def add(self, name: str, op: Op, *inputs: str) -> str:
         sources = inputs or (self.last,)
-        shape = op.output(*[self.shapes[source] for source in sources])
-        self.nodes.append(Node(name, op, sources, shape))
-        self.shapes[name] = shape
-        self.last = name
-        return name
+        return self.put(_node(name, op, sources, tuple([self.shapes[s] for s in sources])))
 
-    def follow(self, name: str, op: Op) -> str:
-        """Add an operator that keeps the shape of the newest node, which it reads."""
-        shape = self.shapes[self.last]
-        self.nodes.append(Node(name, op, (self.last,), shape))
-        self.shapes[name] = shape
+    def put(self, node: Node) -> str:
+        name = node.name
+        self.nodes.append(node)
+        self.shapes[name] = node.shape
         self.last = name
         return name
 
@@ -142,35 +137,28 @@ class _Builder:
         source: str | None = None,
     ) -> str:
         source = source or self.last
-        height, width, channels = self.shapes[source]
-        padding = self.padding((height, width), kernel, stride)
-        op = Conv2d(channels, out, (kernel, kernel), stride, padding, groups, bias)
-        return self.add(name, op, source)
-
-    def padding(self, size: Pair, kernel: int, stride: Pair) -> Padding:
-        for side, step in zip(size, stride, strict=True):
+        shape = self.shapes[source]
+        for side, step in zip(shape, stride, strict=False):
             if side < step:
                 raise LoweringError(
                     "E0301",
                     "stride" if stride == self.stride else "kv_stride",
-                    f"the image is too small: {size[0]}x{size[1]} pixels are left for a stride "
+                    f"the image is too small: {shape[0]}x{shape[1]} pixels are left for a stride "
                     f"of {step}",
                     "take a larger input or a smaller stride",
                 )
-        if self.attributes.pad == "symmetric":
-            return (kernel // 2,) * 4
-        top, bottom = same_padding(size[0], kernel, stride[0])
-        left, right = same_padding(size[1], kernel, stride[1])
-        return top, bottom, left, right
+        pad = self.attributes.pad
+        return self.put(_convolved(name, source, shape, out, kernel, stride, pad, groups, bias))
 
     def norm(self, name: str) -> str:
         rule = self.attributes.norm
-        return self.follow(name, _batch_norm(self.shapes[self.last][-1], rule.eps, rule.momentum))
+        shape = self.shapes[self.last]
+        return self.put(_normed(name, self.last, shape, rule.eps, rule.momentum))
 
     def act(self, name: str, function: str | None) -> None:
         function = function or self.attributes.act
         if function != "linear":
-            self.follow(name, _activation(function))
+            self.put(_activated(name, self.last, self.shapes[self.last], function))
 
     def conv_norm(self, name: str, out: int, kernel: int = 1, **options: Any) -> None:
         self.conv(f"{name}.conv", out, kernel, **options)
@@ -239,17 +227,45 @@ class _Builder:
         return block.expansion != 1
 
 
-# Operators without a place of their own are shared: most nodes are norms and activations.
+# Equal nodes are one: the blocks of a search space differ in few of theirs.
+_MEMO = 1 << 15
 
 
-@lru_cache(maxsize=1 << 12)
-def _batch_norm(channels: int, eps: float, momentum: float) -> BatchNorm:
-    return BatchNorm(channels, eps, momentum)
+@lru_cache(maxsize=_MEMO)
+def _node(name: str, op: Op, sources: tuple[str, ...], shapes: tuple[Shape, ...]) -> Node:
+    return Node(name, op, sources, op.output(*shapes))
 
 
-@lru_cache(maxsize=16)
-def _activation(name: str) -> Activation:
-    return Activation(cast(Function, name))
+@lru_cache(maxsize=_MEMO)
+def _convolved(
+    name: str,
+    source: str,
+    shape: Shape,
+    out: int,
+    kernel: int,
+    stride: Pair,
+    pad: str,
+    groups: int,
+    bias: bool,
+) -> Node:
+    height, width, channels = shape
+    top, bottom = same_padding(height, kernel, stride[0])
+    left, right = same_padding(width, kernel, stride[1])
+    padding: Padding = (top, bottom, left, right)
+    if pad == "symmetric":
+        padding = (kernel // 2,) * 4
+    op = Conv2d(channels, out, (kernel, kernel), stride, padding, groups, bias)
+    return Node(name, op, (source,), op.output(shape))
+
+
+@lru_cache(maxsize=_MEMO)
+def _normed(name: str, source: str, shape: Shape, eps: float, momentum: float) -> Node:
+    return Node(name, BatchNorm(shape[-1], eps, momentum), (source,), shape)
+
+
+@lru_cache(maxsize=_MEMO)
+def _activated(name: str, source: str, shape: Shape, function: str) -> Node:
+    return Node(name, Activation(cast(Function, function)), (source,), shape)
 
 
 # ---------------------------------------------------------------------------------------- kinds

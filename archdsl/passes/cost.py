@@ -120,26 +120,46 @@ def rows(plan: Schedule, nodes: Iterable[Node], outside: dict[str, Shape]) -> tu
     """A row for each fused operator of a schedule."""
     shapes = {node.name: node.shape for node in nodes}
     shapes.update(outside)
-    table = []
-    for anchor, members, _ in plan.groups:
-        op = anchor.op
-        inputs = [shapes[name] for name in anchor.inputs]
-        if not inputs:
-            continue
-        output = members[-1].shape
-        params = 0
-        for member in members:
-            params += member.op.parameter_count
-        activations = math.prod(output)
-        for shape in inputs:
-            activations += math.prod(shape)
-        macs = op.macs(*inputs)
-        row = (anchor.name, op.name, inputs[0], output, params, macs)
-        last = members[-1].op
-        function = last.function if isinstance(last, Activation) else None
-        moved = (op.kernel_size, activations)
-        table.append(Row(*row, *moved, op_class(op, anchor.shape), function))
-    return tuple(table)
+    return tuple(
+        [
+            _row(group.members, tuple([shapes[name] for name in group.anchor.inputs]))
+            for group in plan.groups
+            if group.anchor.inputs
+        ]
+    )
+
+
+# The rows of nodes, by these nodes' identities: those that lowering gives are few and shared. The
+# nodes are kept beside the row, so that no identity is used again.
+_ROWS: dict[tuple[Any, ...], tuple[Row, tuple[Node, ...]]] = {}
+_MOST_ROWS = 1 << 15
+
+
+def _row(members: tuple[Node, ...], inputs: tuple[Shape, ...]) -> Row:
+    key = (inputs, *map(id, members))
+    found = _ROWS.get(key)
+    if found is None:
+        if len(_ROWS) >= _MOST_ROWS:
+            _ROWS.clear()
+        found = _ROWS[key] = (_make_row(members, inputs), members)
+    return found[0]
+
+
+def _make_row(members: tuple[Node, ...], inputs: tuple[Shape, ...]) -> Row:
+    anchor, last = members[0], members[-1]
+    op = anchor.op
+    return Row(
+        anchor.name,
+        op.name,
+        inputs[0],
+        last.shape,
+        sum(member.op.parameter_count for member in members),
+        op.macs(*inputs),
+        op.kernel_size,
+        math.prod(last.shape) + sum(math.prod(shape) for shape in inputs),
+        op_class(op, anchor.shape),
+        last.op.function if isinstance(last.op, Activation) else None,
+    )
 
 
 def totals(table: Iterable[Row], peak: int) -> Totals:

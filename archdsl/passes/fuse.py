@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from archdsl.ir.node import Node
-from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Reshape
+from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Op, Reshape
 
 if TYPE_CHECKING:
     # Costs are counted without networkx: only the rewrite is given a graph.
@@ -51,33 +52,63 @@ def schedule(nodes: Sequence[Node], kept: Iterable[str] = ()) -> Schedule:
     A norm, a layer scale or an activation joins its producer where it is the only reader. The
     tensors of the nodes named in `kept` (feature maps) stay readable: nothing joins behind them.
     """
+    joints = [(n.name, type(n.op), n.inputs, n.origin and n.origin.path) for n in nodes]
+    pattern = _pattern(tuple(joints), tuple(kept))
+    groups = [
+        Group(nodes[places[0]], tuple([nodes[place] for place in places]), inputs)
+        for places, inputs in pattern.groups
+    ]
+    return Schedule(tuple(groups), pattern.tensors)
+
+
+class _Joint(NamedTuple):
+    """All that grouping asks of a node."""
+
+    name: str
+    kind: type[Op]
+    inputs: tuple[str, ...]
+    path: str | None
+    """The block's."""
+
+
+class _Pattern(NamedTuple):
+    """The schedule of all nodes that are joined alike: places in their row, and inputs' names."""
+
+    groups: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...]
+    tensors: Mapping[str, str]
+
+
+@lru_cache(maxsize=1 << 10)
+def _pattern(
+    joints: tuple[tuple[str, type[Op], tuple[str, ...], str | None], ...], kept: tuple[str, ...]
+) -> _Pattern:
+    nodes = [_Joint(*joint) for joint in joints]
     readers = Counter([source for node in nodes for source in node.inputs])
     readers.update(kept)
-    groups: list[list[Node]] = []
+    groups: list[list[tuple[int, _Joint]]] = []
     owner: dict[str, int] = {}
     outside: dict[str, str] = {}
-    for node in nodes:
+    for place, node in enumerate(nodes):
         source = node.inputs[0] if node.inputs else ""
         producer = owner.get(source)
-        if isinstance(node.op, _VIEWS):
+        if issubclass(node.kind, _VIEWS):
             if producer is None:
                 outside[node.name] = outside.get(source, source)
             else:
                 owner[node.name] = producer
             continue
         if producer is not None and readers[source] == 1 and _fuses(groups[producer], node):
-            groups[producer].append(node)
+            groups[producer].append((place, node))
             owner[node.name] = producer
         else:
-            groups.append([node])
+            groups.append([(place, node)])
             owner[node.name] = len(groups) - 1
-    tensors = {**outside, **{name: groups[index][-1].name for name, index in owner.items()}}
-    return Schedule(
+    tensors = {**outside, **{name: groups[index][-1][1].name for name, index in owner.items()}}
+    return _Pattern(
         tuple(
-            Group(
-                members[0],
-                tuple(members),
-                tuple(tensors.get(source, source) for source in members[0].inputs),
+            (
+                tuple(place for place, _ in members),
+                tuple(tensors.get(source, source) for source in members[0][1].inputs),
             )
             for members in groups
         ),
@@ -85,18 +116,18 @@ def schedule(nodes: Sequence[Node], kept: Iterable[str] = ()) -> Schedule:
     )
 
 
-def _fuses(group: list[Node], node: Node) -> bool:
+def _fuses(group: list[tuple[int, _Joint]], node: _Joint) -> bool:
     # The reader must follow the last member itself, not a view of it, and in the same block: a
     # block costs the same wherever it stands.
-    last = group[-1]
-    if node.inputs[0] != last.name or isinstance(last.op, Activation):
+    (_, anchor), (_, last) = group[0], group[-1]
+    if node.inputs[0] != last.name or issubclass(last.kind, Activation):
         return False
-    if node.origin and last.origin and node.origin.path != last.origin.path:
+    if node.path and last.path and node.path != last.path:
         return False
-    if isinstance(node.op, Activation):
+    if issubclass(node.kind, Activation):
         return True
-    return isinstance(node.op, (BatchNorm, LayerScale)) and isinstance(
-        group[0].op, (Conv2d, Linear)
+    return issubclass(node.kind, (BatchNorm, LayerScale)) and issubclass(
+        anchor.kind, (Conv2d, Linear)
     )
 
 
