@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
+import subprocess
+import sys
+import warnings
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
+from archdsl.roofline.profiles import load_device
+from archdsl.search.algorithms import ALGORITHMS, make, settings_of
 from archdsl.search.algorithms.controller import Controller
 from archdsl.search.decisions import Decisions
-from archdsl.search.space import Space, parse_space
+from archdsl.search.space import Space, Vector, load_space, parse_space
+from archdsl.search.tables import Tables
+from archdsl.search.trials import Algorithm, Trial
 
 # Open statements, alternatives with choices inside, layers that choose, and what excludes what:
 # a stride needs a kernel, and the image becomes too small for one block at the end.
@@ -162,3 +173,378 @@ def entropy(controller: Controller, vector: tuple[int, ...]) -> float:
         here /= here.sum()
         total -= float((here * np.log(here)).sum())
     return total
+
+
+# -- what all algorithms do -----------------------------------------------------------------------
+
+NAMES = list(ALGORITHMS)
+FRONTS = ("nsga2", "pymoo-nsga2")
+# Generations that end within few trials.
+GENERATIONS = {name: {"population": 10} for name in FRONTS}
+SMALL: dict[str, dict[str, Any]] = {
+    "evolution": {"population": 6, "tournament": 3},
+    "tpe": {"startup": 5},
+    "nsga2": {"population": 6},
+    "pymoo-nsga2": {"population": 6},
+}
+
+
+def small(name: str, space: Space, seed: int = 0) -> Algorithm:
+    return make(name, space, seed, **SMALL.get(name, {}))
+
+
+def generations(name: str, space: Space, seed: int) -> Algorithm:
+    return make(name, space, seed, **GENERATIONS.get(name, {}))
+
+
+def outcome(number: int, vector: Vector, goals: int = 1) -> Trial:
+    """What became of a network, by its vector alone: a quarter are beyond a bound, some fail."""
+    rng = random.Random(repr(vector))
+    kind = rng.random()
+    if kind < 0.25:
+        return Trial(number, vector, {}, (rng.random(), -0.5), "infeasible")
+    if kind < 0.4:
+        return Trial(number, vector, {}, (-0.5, -0.5), "failed", fault="it fell over")
+    objectives = tuple(rng.random() for _ in range(goals))
+    return Trial(
+        number,
+        vector,
+        {},
+        (-0.5, -0.5),
+        "complete",
+        accuracy=objectives[0],
+        reward=sum(objectives),
+        objectives=objectives,
+    )
+
+
+def searched(
+    algorithm: Algorithm,
+    trials: int,
+    judge: Callable[[int, Vector], Trial],
+    pending: int = 1,
+    seed: int = 0,
+) -> tuple[list[Trial], list[tuple[int, int, Vector]]]:
+    """A search with several evaluations at once, which end in any order.
+
+    All that was told, and for each proposal how much of it was, its number and itself.
+    """
+    rng = random.Random(seed)
+    told: list[Trial] = []
+    asked: list[tuple[int, int, Vector]] = []
+    running: list[tuple[int, Vector]] = []
+    while len(told) < trials:
+        while len(running) < pending and len(asked) < trials:
+            number = len(asked)
+            vector = algorithm.ask(number)
+            asked.append((len(told), number, vector))
+            running.append((number, vector))
+        told.append(judge(*running.pop(rng.randrange(len(running)))))
+        algorithm.tell(told[-1])
+    return told, asked
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("goals", [1, 3])
+def test_proposals_are_members_and_the_same_when_told_the_same(
+    mixed: Space, name: str, goals: int
+) -> None:
+    judge = lambda number, vector: outcome(number, vector, goals)  # noqa: E731
+    told, asked = searched(small(name, mixed), 40, judge, pending=4)
+    assert {trial.state for trial in told} == {"complete", "infeasible", "failed"}
+    for vector in {vector for _, _, vector in asked}:
+        assert vector in mixed
+    assert all(type(index) is int for _, _, vector in asked for index in vector)
+    # After a crash: another algorithm, which nobody has asked anything, is told the beginning.
+    for known, number, vector in (asked[0], asked[11], asked[25], asked[39]):
+        again = small(name, mixed)
+        for trial in told[:known]:
+            again.tell(trial)
+        assert again.ask(number) == vector
+        assert again.ask(number) == vector
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_and_numbers_make_the_difference(mixed: Space, name: str) -> None:
+    first = small(name, mixed)
+    assert len({first.ask(number) for number in range(20)}) > 15
+    assert len({small(name, mixed, seed).ask(0) for seed in range(20)}) > 15
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "arch s input 8x8x3 stem { conv_k{1,3}_o8 }",
+        "arch s input ( 8x8x3 | 9x9x3 ) stem { conv_k3_o8 }",
+        "arch s input 8x8x3 stem { conv_k3_o8 }",
+    ],
+)
+def test_small_spaces(name: str, text: str) -> None:
+    space = parse_space(text)
+    told, _ = searched(small(name, space), 30, outcome)
+    assert {trial.vector for trial in told} == set(space)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("state", ["failed", "infeasible"])
+def test_a_search_goes_on_where_all_goes_wrong_at_first(
+    mixed: Space, name: str, state: Any
+) -> None:
+    def judge(number: int, vector: Vector) -> Trial:
+        if number < 20:
+            return Trial(number, vector, {}, (0.5,), state, fault="no")
+        rng = random.Random(number)
+        goals = (rng.random(), -rng.random())
+        return Trial(number, vector, {}, (-0.5,), "complete", goals[0], goals[0], goals)
+
+    told, _ = searched(small(name, mixed), 40, judge, pending=2)
+    assert all(trial.vector in mixed for trial in told)
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "pymoo-nsga2"])
+def test_libraries_are_quiet(
+    mixed: Space, name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        searched(small(name, mixed), 15, outcome)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+# -- by name --------------------------------------------------------------------------------------
+
+
+def test_names_and_settings_are_checked(mixed: Space) -> None:
+    with pytest.raises(ValueError, match="'evolutoin'; did you mean evolution"):
+        make("evolutoin", mixed, 0)
+    with pytest.raises(ValueError, match="'annealing'; there are random, evolution, rein"):
+        make("annealing", mixed, 0)
+    with pytest.raises(ValueError, match="`evolution` has no setting 'popluation'; did you mean"):
+        make("evolution", mixed, 0, popluation=3)
+    with pytest.raises(ValueError, match="`random` has no setting 'size'; it has none"):
+        make("random", mixed, 0, size=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [
+        ("evolution", "population", ["0", "many", 2.5, True]),
+        ("evolution", "tournament", ["0", "21"]),
+        ("reinforce", "learning_rate", ["-1", "nan", "fast", None]),
+        ("reinforce", "baseline_momentum", ["1", "-0.1"]),
+        ("reinforce", "entropy", ["inf"]),
+        ("tpe", "startup", ["-1"]),
+        ("tpe", "candidates", ["0"]),
+        ("nsga2", "population", ["1"]),
+        ("nsga2", "crossover", ["1.5"]),
+        ("pymoo-nsga2", "population", ["1"]),
+        ("pymoo-nsga2", "crossover", ["-1", "nan"]),
+        ("pymoo-nsga2", "mutation", ["2"]),
+    ],
+)
+def test_values_are_checked(mixed: Space, name: str, key: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=key):
+            make(name, mixed, 0, **{key: value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_may_be_texts(mixed: Space, name: str) -> None:
+    defaults = settings_of(name)
+    texts = {key: str(value) for key, value in defaults.items()}
+    one, other = make(name, mixed, 1, **defaults), make(name, mixed, 1, **texts)
+    assert one.ask(3) == other.ask(3)
+
+
+def test_libraries_are_imported_when_they_are_wanted() -> None:
+    script = """
+import sys
+import archdsl.search.algorithms as algorithms
+from archdsl.search.space import parse_space
+space = parse_space("arch s input 8x8x3 stem { conv_k{1,3}_o8 }")
+for name in ("random", "evolution", "reinforce"):
+    algorithms.make(name, space, 0).ask(0)
+assert not {"optuna", "pymoo", "torch"} & set(sys.modules)
+for name, library in (("tpe", "optuna"), ("nsga2", "optuna"), ("pymoo-nsga2", "pymoo")):
+    sys.modules[library] = None
+    try:
+        algorithms.make(name, space, 0)
+    except ImportError as error:
+        message = f"the algorithm `{name}` needs {library}: pip install 'archdsl[search]'"
+        assert str(error) == message
+        assert error.name == library
+    else:
+        raise AssertionError(name)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# -- what each of them does -----------------------------------------------------------------------
+
+
+def complete(number: int, vector: Vector, reward: float) -> Trial:
+    return Trial(number, vector, {}, (), "complete", reward, reward, (reward,))
+
+
+def test_evolution_changes_the_best_and_forgets_the_oldest(mixed: Space) -> None:
+    rng = random.Random(1)
+    algorithm = make("evolution", mixed, 0, population=4, tournament=4)
+    best, *others = [mixed.sample(rng) for _ in range(9)]
+    algorithm.tell(complete(0, best, 1.0))
+    for number, vector in enumerate(others[:3], 1):
+        algorithm.tell(complete(number, vector, 0.1 * number))
+    algorithm.tell(Trial(4, others[3], {}, (), "failed"))
+
+    def parents(asked: list[Vector], candidates: list[Vector]) -> Counter[int]:
+        found: Counter[int] = Counter()
+        for vector in asked:
+            for place, parent in enumerate(candidates):
+                # One decision is another, and what becomes open by it is new.
+                kept = set(mixed.active(vector)) & set(mixed.active(parent))
+                found[place] += sum(vector[c] != parent[c] for c in kept) == 1
+        return found
+
+    children = [algorithm.ask(number) for number in range(5, 45)]
+    counts = parents(children, [best, *others[:3]])
+    assert counts[0] > 20
+    assert counts.most_common(1)[0][0] == 0
+    # The best is the oldest: four more, and it is forgotten; beyond a bound is the worst.
+    for number, vector in enumerate(others[4:7], 5):
+        algorithm.tell(Trial(number, vector, {}, (0.1,), "infeasible"))
+    algorithm.tell(complete(8, others[7], -5.0))
+    counts = parents([algorithm.ask(number) for number in range(9, 49)], [best, others[7]])
+    assert counts[1] > 20
+    assert counts[1] > 3 * counts[0]
+
+
+def test_reinforce_learns_from_rewards_and_bounds_but_not_from_faults() -> None:
+    space = parse_space("arch s input 8x8x3 stem { conv_k{1,3,5}_o{8,16} }")
+
+    def share(state: str, other: str) -> float:
+        algorithm = make("reinforce", space, 0)
+        for number in range(150):
+            vector = algorithm.ask(number)
+            if (state if vector[0] == 2 else other) == "complete":
+                algorithm.tell(complete(number, vector, 0.5 + 0.4 * (vector[0] == 2)))
+            else:
+                kind: Any = state if vector[0] == 2 else other
+                algorithm.tell(Trial(number, vector, {}, (0.5,), kind))
+        return sum(algorithm.ask(number)[0] == 2 for number in range(1000, 1200)) / 200
+
+    assert share("complete", "complete") > 0.9
+    assert share("infeasible", "complete") < 0.1
+    assert share("infeasible", "infeasible") == pytest.approx(1 / 3, abs=0.15)
+    assert share("failed", "failed") == pytest.approx(1 / 3, abs=0.12)
+
+
+def test_one_number_is_wanted_where_one_is_maximised(mixed: Space) -> None:
+    vector = next(iter(mixed))
+    trial = Trial(0, vector, {}, (), "complete", 0.5, None, (0.5, -3.0))
+    for name in ("evolution", "reinforce", "tpe"):
+        with pytest.raises(ValueError, match="trial 0 has several objectives, and no reward"):
+            small(name, mixed).tell(trial)
+        small(name, mixed).tell(Trial(0, vector, {}, (), "complete", 0.5, None, (0.5,)))
+
+
+# -- whether it is any use ------------------------------------------------------------------------
+
+
+@dataclass
+class Landscape:
+    """A space all of whose members are known: made-up accuracies that grow with MACs."""
+
+    space: Space
+    accuracy: dict[Vector, float] = field(default_factory=dict)
+    reward: dict[Vector, float] = field(default_factory=dict)
+    """MnasNet's, hard, with a target that a fifth of the members reach."""
+    macs: dict[Vector, float] = field(default_factory=dict)
+    us: dict[Vector, float] = field(default_factory=dict)
+
+    def judged(self, number: int, vector: Vector) -> Trial:
+        accuracy, reward = self.accuracy[vector], self.reward[vector]
+        goals = (accuracy, -self.macs[vector])
+        return Trial(number, vector, {}, (), "complete", accuracy, reward, goals)
+
+    def rewarded(self, number: int, vector: Vector) -> Trial:
+        return complete(number, vector, self.reward[vector])
+
+    def bounded(self, number: int, vector: Vector, most: float) -> Trial:
+        beyond = self.us[vector] / most - 1
+        if beyond > 0:
+            return Trial(number, vector, {}, (beyond,), "infeasible")
+        accuracy = self.accuracy[vector]
+        goals = (accuracy, -self.macs[vector])
+        return Trial(number, vector, {}, (beyond,), "complete", accuracy, accuracy, goals)
+
+
+@pytest.fixture(scope="module")
+def landscape() -> Landscape:
+    space = load_space("mnv4_coarse")
+    device = load_device("pixel6-cpu-int8")
+    vectors = np.array(list(space))
+    costs = Tables(space).cost(vectors, devices=[device])
+    us = costs.latency_us[device.name]
+    rng = np.random.default_rng(5)
+    liking = np.zeros(len(vectors))
+    for column, choice in enumerate(space.choices):
+        liking += rng.normal(0, 0.5, len(choice.options))[vectors[:, column]]
+    size = 2 * np.log(costs.macs / np.median(costs.macs))
+    accuracy = 1 / (1 + np.exp(-(liking + size)))
+    target = np.quantile(us, 0.2)
+    reward = accuracy * np.where(us <= target, 1.0, target / us)
+    keys = [tuple(row) for row in vectors.tolist()]
+    columns = (accuracy, reward, costs.macs.astype(float), us)
+    tables = (dict(zip(keys, column.tolist(), strict=True)) for column in columns)
+    return Landscape(space, *tables)
+
+
+def test_all_find_better_networks_than_chance(landscape: Landscape) -> None:
+    """How much the best of 80 lacks of the best of all 34,300, on average over two seeds."""
+    best = max(landscape.reward.values())
+    lacks: dict[str, float] = {}
+    for name in NAMES:
+        found = 0.0
+        for seed in range(2):
+            told, _ = searched(generations(name, landscape.space, seed), 80, landscape.rewarded)
+            found += max(landscape.reward[trial.vector] for trial in told) / 2
+        lacks[name] = best - found
+    for name in NAMES[1:]:
+        assert lacks[name] < 0.8 * lacks["random"], lacks
+
+
+def volume(points: list[tuple[float, float]], origin: tuple[float, float]) -> float:
+    """The area between an origin and the points above it, both coordinates wanted large."""
+    total, height = 0.0, origin[1]
+    for x, y in sorted(points, reverse=True):
+        if y > height and x > origin[0]:
+            total += (x - origin[0]) * (y - height)
+            height = y
+    return total
+
+
+def test_the_fronts_come_near_to_the_true_one(landscape: Landscape) -> None:
+    """The area that the front of 160 covers, as a part of that of all members' front."""
+    points = {v: (a, -landscape.macs[v]) for v, a in landscape.accuracy.items()}
+    origin = (min(x for x, _ in points.values()), min(y for _, y in points.values()))
+    whole = volume(list(points.values()), origin)
+    covered: dict[str, float] = {}
+    for name in ("random", *FRONTS):
+        told, _ = searched(make(name, landscape.space, 1), 160, landscape.judged)
+        covered[name] = volume([points[trial.vector] for trial in told], origin) / whole
+    for name in FRONTS:
+        assert covered[name] > 0.9, covered
+        assert 1 - covered[name] < 0.8 * (1 - covered["random"]), covered
+
+
+def test_all_learn_to_keep_to_bounds(landscape: Landscape) -> None:
+    """How many of the last 30 of 90 are within a bound that a fortieth of all networks keep to."""
+    bound = float(np.quantile(list(landscape.us.values()), 1 / 40))
+    judge = lambda number, vector: landscape.bounded(number, vector, bound)  # noqa: E731
+    shares: dict[str, float] = {}
+    for name in NAMES:
+        told, _ = searched(generations(name, landscape.space, 2), 90, judge)
+        shares[name] = sum(trial.state == "complete" for trial in told[-30:]) / 30
+    for name in NAMES[1:]:
+        assert shares[name] > shares["random"] + 0.2, shares

@@ -137,9 +137,9 @@ class _Optuna:
 class Tpe(_Optuna):
     """Tree-structured Parzen estimator (Bergstra et al. 2011), as Optuna has it, on the reward.
 
-    Choices are sampled one by one, in the order of the text, as long as they are open; where what
-    was sampled leads to no member, one of the options that do is drawn. Until `startup` trials
-    were told, all of it is drawn.
+    Choices that all networks have are sampled together, the others one by one if they are open;
+    where what was sampled leads to no member, one of the options that do is drawn. Until
+    `startup` trials were told, all of it is drawn.
     """
 
     def __init__(self, space: Space, seed: int, *, startup: int = 10, candidates: int = 24) -> None:
@@ -149,11 +149,11 @@ class Tpe(_Optuna):
         super().__init__(space, seed)
 
     def _sampler(self, seed: int) -> BaseSampler:
-        # A choice that is not always open has a say of its own only where each has.
+        # What runs elsewhere is not counted in: it would not be told again.
         return TPESampler(
             n_startup_trials=self._startup,
             n_ei_candidates=self._candidates,
-            multivariate=False,
+            multivariate=True,
             constant_liar=False,
             seed=seed,
         )

@@ -54,13 +54,14 @@ class PymooNsga2:
 
     def ask(self, number: int) -> Vector:
         rng = rng_of(self._seed, number)
-        if not self._generations:
+        if not self._generations or self._space.count == 1:
             return self._space.sample(rng)
-        # pymoo makes a generation of one child, and has no other state than its parents.
+        # A generation of one child; the engine has no other state than the parents.
         self._engine.random_state = np.random.default_rng(rng.getrandbits(128))
         children = self._engine.ask()
-        if children is None or not len(children):
-            # All children are in the generation already: the space has few other networks.
+        if children is None:
+            # All children are in the generation already, and pymoo takes that for the end.
+            self._engine.termination.force_termination = False
             return self._space.sample(rng)
         return tuple(int(index) for index in children[0].X)
 
@@ -76,6 +77,8 @@ class PymooNsga2:
         self._told.append((trial.vector, values, violation_of(trial)))
         while (self._generations + 1) * self._size <= len(self._told):
             start = self._generations * self._size
+            # Whatever was asked in between: among equals the survivors are drawn.
+            self._engine.random_state = np.random.default_rng(self._generations)
             self._engine.tell(infills=self._individuals(self._told[start : start + self._size]))
             self._generations += 1
 
