@@ -416,10 +416,13 @@ _COLUMNS = (
 
 
 def proposals_csv(run: NetAdapt) -> str:
-    """A line for each proposal of each step."""
+    """A line for the seed, as step 0, and one for each proposal of each step."""
     table = io.StringIO()
     lines = csv.writer(table, lineterminator="\n")
     lines.writerow(_COLUMNS)
+    seed = (0, 1, "seed", run.seed.name, None, None, run.seed_us, None)
+    counts = (run.first.totals.params, _macs(run), run.seed_accuracy)
+    lines.writerow((*seed, *counts, None, None, None, run.first.hash))
     for step in run.steps:
         for index, one in enumerate(step.proposals):
             lines.writerow(

@@ -83,7 +83,8 @@ def sliced(weights: Mapping[str, Array], wide: Graph, narrow: Graph) -> dict[str
     if list(wide.table) != list(narrow.table):
         raise ValueError("the networks have other operators")
     for key, shape in wide.state().items():
-        if key not in weights or np.shape(weights[key]) != shape:
+        # A counter of batches may be missing, as elsewhere: inference does not read it.
+        if shape and (key not in weights or np.shape(weights[key]) != shape):
             raise ValueError(f"the weights are not the network's: {key!r} is to be {shape}")
     sets = channel_sets(wide, {})
     kept = _kept(weights, wide, narrow, sets)
@@ -94,16 +95,18 @@ def sliced(weights: Mapping[str, Array], wide: Graph, narrow: Graph) -> dict[str
         columns = kept[sets[node.inputs[0]]] if node.inputs else rows
         for name in (*op.parameters(), *op.buffers()):
             key = f"{node.name}.{name}"
+            if not node.op.buffers().get(name, (1,)):
+                found[key] = np.array(weights.get(key, 0), np.int64).reshape(())
+                continue
             value = np.asarray(weights[key])
             if name == "weight" and isinstance(op, Conv2d):
                 assert isinstance(node.op, Conv2d)
                 value = _convolution(value, node.op, op, rows, columns)
             elif name == "weight" and isinstance(op, Linear):
                 value = value[np.ix_(rows, columns)]
-            elif value.ndim:
+            else:
                 value = value[rows]
-            # Of a tensor that stays whole too a copy: nobody trains the other network's on.
-            found[key] = value.copy()
+            found[key] = value
     return found
 
 
