@@ -520,9 +520,9 @@ def _summary(study: Study, ending: Ending) -> None:
     assert best is not None
     rows: list[Row] = []
     for trial in front if best in front else [*front, best]:
-        marks = "best reward" if trial is best and rewarded else ""
+        marks = ["best reward" if rewarded else "best"] if trial is best else []
         if trial not in front:
-            marks += ", not on the front"
+            marks.append("not on the front")
         rows.append(
             (
                 str(trial.number),
@@ -533,7 +533,7 @@ def _summary(study: Study, ending: Ending) -> None:
                 *(f"{trial.figures[f'latency_us:{name}'] / 1000:,.3f}" for name in names),
                 f"{trial.figures['macs']:,}",
                 f"{trial.figures['params']:,}",
-                marks,
+                ", ".join(marks),
             )
         )
     write("\n")

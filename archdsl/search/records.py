@@ -24,8 +24,8 @@ from archdsl.search.trials import Trial
 FORMAT = 1
 """Of the attributes; another one is not read."""
 
-_STALE = 2.0
-"""Seconds after which a lock of the journal was left by a process that was killed."""
+_STALE = 1.0
+"""Seconds after which a lock of the journal is one that a process left when it was killed."""
 
 
 class Busy(Exception):
@@ -391,8 +391,14 @@ def _mend(path: str) -> str | None:
             return "a line of it is broken"
     left = Path(path + ".lock")
     with suppress(OSError):
-        if time.time() - left.lstat().st_mtime > _STALE:
-            left.unlink()
+        before = left.lstat()
+        until = time.monotonic() + _STALE
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            now = left.lstat()
+            if (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns):
+                return None
+        left.unlink()
     return None
 
 

@@ -118,6 +118,8 @@ class Study:
         self._trials: dict[int, Trial] = {}
         self._known: dict[str, Trial] = {}
         """The first complete trial of each network, by its hash."""
+        self._best: Trial | None = None
+        self._evaluated = 0
         self._count = 0
         self._again: list[Unfinished] = []
         if storage is not None:
@@ -152,8 +154,8 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """The one of the largest reward, the earliest of equals."""
-        return max(self.complete, key=lambda trial: trial.reward or 0.0, default=None)
+        """The one of the largest reward; of equals the better in the goals, then the earlier."""
+        return self._best
 
     @property
     def front(self) -> list[Trial]:
@@ -166,7 +168,7 @@ class Study:
     @property
     def evaluated(self) -> int:
         """How many networks have been evaluated, in vain or not."""
-        return sum(trial.state != "infeasible" and trial.same_as is None for trial in self.trials)
+        return self._evaluated
 
     def ending(self, reason: Reason = "budget") -> Ending:
         """What has become of the trials so far."""
@@ -229,7 +231,16 @@ class Study:
         self._trials[trial.number] = trial
         if trial.state == "complete":
             self._known.setdefault(hash, trial)
+            if self._best is None or _rank(trial) > _rank(self._best):
+                self._best = trial
+        if trial.state != "infeasible" and trial.same_as is None:
+            self._evaluated += 1
         self.algorithm.tell(trial)
+
+
+def _rank(trial: Trial) -> tuple[float, tuple[float, ...], int]:
+    assert trial.reward is not None
+    return trial.reward, trial.objectives, -trial.number
 
 
 class _Run:

@@ -24,8 +24,8 @@ from archdsl.search.evaluating import end_tree, evaluated
 from archdsl.search.outcomes import EvaluatorError, one_line
 from archdsl.search.trials import Evaluation, Evaluator
 
-_TAIL = 4096
-"""Bytes of standard error that are looked at when a child has ended."""
+_TAIL = 1 << 16
+"""Bytes of what an evaluator says of a network that are kept."""
 _LOADING = 300.0
 """Seconds that a child may take until it is ready, where the time limit is shorter."""
 
@@ -60,7 +60,8 @@ class LocalWorkers:
     given a network; what it started is ended with it, and another child takes its place.
 
     `evaluator` is a name that `resolve` knows, to which the `settings` go; with `program`, a
-    command, the evaluator is that program. `log` is a file that what evaluators say is added to.
+    command, the evaluator is that program. What an evaluator says while it is at a network is
+    added to the file `log` when that is over.
 
     Raises:
         ValueError: fewer slots than one, or a time limit that is no positive number.
@@ -89,9 +90,7 @@ class LocalWorkers:
             "limits": dict(in_force()),
         }
         self._environment = _environment(slots)
-        # It stays open for as long as there may be children.
-        opened: IO[bytes] = open(log, "ab+") if log else tempfile.TemporaryFile("ab+")  # noqa: SIM115
-        self._log = opened
+        self._log = log
         self._waiting: deque[tuple[int, str]] = deque()
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
@@ -131,7 +130,6 @@ class LocalWorkers:
         for child in children:
             child.end()
         self._selector.close()
-        self._log.close()
 
     # ------------------------------------------------------------------------------ inside
 
@@ -144,7 +142,7 @@ class LocalWorkers:
             if child is None:
                 if len(self._children) >= self.slots:
                     return
-                child = _Child(self._start, self._log, self._environment)
+                child = _Child(self._start, self._environment)
                 self._children.append(child)
                 self._selector.register(child.answers, selectors.EVENT_READ, child)
             number, text = self._waiting.popleft()
@@ -158,19 +156,21 @@ class LocalWorkers:
             child.begin(self._timeout)
             return
         number, child.number = child.number, None
+        self._take_down(number, child)
         fields = ("accuracy", "fault", "extra", "seconds")
         ended.append((number, Evaluation(**{field: said[field] for field in fields})))
 
     def _lost(self, child: _Child, ended: list[Any]) -> None:
         """A child ended by itself."""
         number, seconds = child.number, child.seconds
-        fault = child.ending(self._last_line(child))
+        fault = child.ending(self._take_down(number, child))
         self._drop(child)
         if number is not None:
             ended.append((number, Evaluation(None, fault, seconds=seconds)))
 
     def _late(self, child: _Child, ended: list[Any]) -> None:
         number, seconds = child.number, child.seconds
+        self._take_down(number, child)
         fault = f"it took longer than {self._timeout:g} s, and was ended"
         if not child.ready:
             fault = f"the evaluator was not ready after {seconds:.0f} s, and was ended"
@@ -182,34 +182,32 @@ class LocalWorkers:
         self._children.remove(child)
         child.end()
 
-    def _last_line(self, child: _Child) -> str:
-        """The last line that came to the log since a child was given its network."""
-        size = os.fstat(self._log.fileno()).st_size
-        start = max(child.log_start, size - _TAIL)
-        text = os.pread(self._log.fileno(), _TAIL, start).decode("utf-8", "replace")
+    def _take_down(self, number: int | None, child: _Child) -> str:
+        """Add what a child has said to the log; the last line of it."""
+        text = child.said()
+        if text and self._log is not None:
+            with open(self._log, "a", encoding="utf-8", errors="replace") as log:
+                log.write(f"--- trial {number}\n{text.rstrip()}\n")
         return next((line for line in reversed(text.split("\n")) if line.strip()), "")
 
 
 class _Child:
     """A child process, the network it is at, and when its time is up."""
 
-    def __init__(
-        self, start: Mapping[str, Any], log: IO[bytes], environment: dict[str, str]
-    ) -> None:
+    def __init__(self, start: Mapping[str, Any], environment: dict[str, str]) -> None:
         self.number: int | None = None
         self.until = float("inf")
         self.ready = False
         self.over = False
         self._began = time.monotonic()
-        self._log = log
-        self.log_start = 0
+        self._said: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115
         self._unread = b""
         # A session of its own: Ctrl-C at the terminal is for the search, which ends its children.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BEGIN, json.dumps([p or os.getcwd() for p in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=self._said,
             start_new_session=True,
             env=environment,
         )
@@ -234,7 +232,6 @@ class _Child:
 
     def give(self, number: int, text: str, timeout: float | None) -> None:
         self.number = number
-        self.log_start = os.fstat(self._log.fileno()).st_size
         self.begin(timeout)
         self._send({"number": number, "text": text})
 
@@ -251,6 +248,14 @@ class _Child:
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
+    def said(self) -> str:
+        """The end of what it has said since this was asked last."""
+        name = self._said.fileno()
+        size = os.fstat(name).st_size
+        text = os.pread(name, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
+        os.ftruncate(name, 0)
+        return text
+
     def ending(self, last: str) -> str:
         """Why it ended, in a sentence."""
         status = self._process.wait()
@@ -264,7 +269,7 @@ class _Child:
     def end(self) -> None:
         end_tree(self._process.pid)
         self._process.wait()
-        for pipe in (self._orders, self.answers):
+        for pipe in (self._orders, self.answers, self._said):
             with suppress(OSError):
                 pipe.close()
 
