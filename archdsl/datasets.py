@@ -115,12 +115,11 @@ def _augmented(images: Array, rng: np.random.Generator, shift: float, flip: bool
         rows = np.arange(height) + rng.integers(-far[0], far[0] + 1, (count, 1))
         columns = np.arange(width) + rng.integers(-far[1], far[1] + 1, (count, 1))
         rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
-        which = np.arange(count)[:, None, None]
-        # Indices beside a slice: the channels come last.
-        images = images[which, :, rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2)
+        rows, columns = rows[:, None, :, None], columns[:, None, None, :]
+        images = np.take_along_axis(np.take_along_axis(images, rows, 2), columns, 3)
     if flip:
-        mirrored = rng.random(count) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
+        mirrored: Array = rng.random((count, 1, 1, 1)) < 0.5
+        images = np.where(mirrored, images[..., ::-1], images)
     return np.ascontiguousarray(images)
 
 

@@ -155,7 +155,8 @@ def _data(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
 
     x = np.zeros((4, 32, 32, 3), np.uint8)
     np.savez(folder / "data.npz", x=x, y=[0, 0, 1, 1])
-    return load_data(folder / "data.npz", arch.input[:2], arch.input[2])
+    height, width, channels = arch.input
+    return load_data(folder / "data.npz", (height, width), channels)
 
 
 def _checkpoint(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:

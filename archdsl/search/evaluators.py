@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -169,18 +169,9 @@ def _checked(
     name: str, factory: Callable[..., Any], given: dict[str, Any], skip: int = 0
 ) -> dict[str, Any]:
     """Settings as a callable's parameters want them; the first `skip` are not for settings."""
-    try:
-        parameters = list(inspect.signature(factory).parameters.values())
-    except (TypeError, ValueError):
-        # Callables in C say nothing of their parameters.
+    parameters = _parameters(factory)
+    if parameters is None:
         return given
-    try:
-        target = factory if inspect.isroutine(factory) else type(factory).__call__
-        hints = get_type_hints(
-            factory if isinstance(factory, type) else target, include_extras=True
-        )
-    except Exception:
-        hints = {}
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     taken = {p.name for p in positional[:skip]}
@@ -193,7 +184,9 @@ def _checked(
             has = f"it has {listed(list(known), 'and')}" if known else "it has no settings"
             hint = f"did you mean {guess!r}?" if guess else has
             raise EvaluatorError(f"the evaluator {name!r} has no setting {quoted(key)}; {hint}")
-        checked[key] = _value(name, key, value, hints[key]) if key in hints else value
+        wanted: Any = known[key].annotation if key in known else inspect.Parameter.empty
+        bare = wanted is inspect.Parameter.empty
+        checked[key] = value if bare else _value(name, key, value, wanted)
     missing = [p.name for p in known.values() if p.default is p.empty and p.name not in checked]
     if missing:
         raise EvaluatorError(
@@ -202,11 +195,17 @@ def _checked(
     return checked
 
 
-def _signed(factory: Any) -> Any:
-    """What has the annotations of a callable's parameters."""
-    if inspect.isroutine(factory):
-        return factory
-    return factory.__init__ if isinstance(factory, type) else type(factory).__call__
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """The parameters of a callable; None where, as some in C, it says nothing of them."""
+    try:
+        try:
+            signature = inspect.signature(factory, eval_str=True)
+        except Exception:
+            # An annotation that is no Python, or names what only a type checker imports.
+            signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return None
+    return list(signature.parameters.values())
 
 
 def _value(name: str, key: str, value: Any, hint: Any) -> Any:
