@@ -25,7 +25,7 @@ from archdsl.backends import onnx_quantized
 from archdsl.backends.to_onnx import OnnxBackend
 from archdsl.ir.execute import execute
 from archdsl.ir.node import Node
-from archdsl.ir.ops import Input
+from archdsl.ir.ops import BatchNorm, Input
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.testing import architectures
 from archdsl.weights.lively import lively
@@ -145,6 +145,22 @@ def test_each_operator_is_right(small: tuple[archdsl.Arch, dict[str, Any]]) -> N
     for node in folded.graph:
         if not isinstance(node.op, Input):
             assert sqnr(found[node.name], wanted[node.name]) > LOCAL, node
+
+
+def test_norms_that_stay_have_their_epsilon() -> None:
+    """Attention's norm has no convolution before it; what it is given varies as little as eps."""
+    arch = archdsl.parse(
+        "arch net input 12x12x3 stem { conv_k3_s2_o16 } stage c1 { mha_h2_d8 } head { pool fc_o8 }"
+    )
+    weights, batch = dict(lively(arch)), images(arch, 2)
+    folded = fold_batch_norm(arch.graph(), weights).graph
+    (norm,) = (node for node in folded if isinstance(node.op, BatchNorm))
+    variance = np.full(16, norm.op.eps, np.float32)
+    weights |= {f"{norm.name}.running_var": variance, f"{norm.name}.running_mean": 0 * variance}
+    found = values(integer(arch, weights, layers=True), batch)
+    scale = weights[f"{norm.name}.weight"] / np.sqrt(2 * variance)
+    wanted = found[norm.inputs[0]] * scale + weights[f"{norm.name}.bias"]
+    assert sqnr(found[norm.name], wanted) > LOCAL
 
 
 @pytest.mark.parametrize("act", ["relu", "relu6", "hswish", "swish", "gelu"])
