@@ -48,6 +48,9 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
         if code.code == "E1005":
             parse_space(_SPACE).encode(source)
             return []
+        if code.code in _SEARCHED:
+            _SEARCHED[code.code](source, SourceText("net.arch", code.repaired))
+            return []
         if code.code.startswith("E10") and code.code not in _ASKED:
             parse_space(source)
             return []
@@ -70,6 +73,48 @@ def given(code: Code, repaired: bool = False) -> list[Diagnostic]:
 
 
 _SPACE = "arch space input 224x224x3 stem { conv_k{3,5}_s22_o16 }"
+
+
+def _another(source: SourceText, mended: SourceText) -> None:
+    from archdsl.search.records import require_same
+    from archdsl.search.study import digest_of
+
+    found, kept = ({"space": digest_of(parse_space(text))} for text in (source, mended))
+    require_same(kept, found, "net-search/study.journal")
+
+
+def _bounded(source: SourceText, mended: SourceText) -> None:
+    from archdsl.search.bounds import require_reachable
+    from archdsl.search.objectives import Objectives
+
+    require_reachable(parse_space(source), Objectives(bounds={"params": 400}))
+
+
+def _searched(source: SourceText, mended: SourceText) -> None:
+    from archdsl.search.objectives import Objectives
+    from archdsl.search.outcomes import Failed
+    from archdsl.search.study import Study
+
+    def accuracy(network: Arch) -> float:
+        if network.input != (32, 32, 3):
+            raise Failed("its images have not 32x32 pixels")
+        return 1.0
+
+    Study(parse_space(source), Objectives(), evaluator=accuracy, algorithm="random").run(5)
+
+
+def _journal(source: SourceText, mended: SourceText) -> None:
+    from archdsl.search.records import require_journal
+
+    require_journal("net-search/study.journal", source.text.encode())
+
+
+_SEARCHED: dict[str, Callable[[SourceText, SourceText], None]] = {
+    "E1006": _another,
+    "E1007": _bounded,
+    "E1008": _searched,
+    "E1009": _journal,
+}
 
 
 def _extrapolated(devices: tuple[Device, ...]) -> list[Diagnostic]:

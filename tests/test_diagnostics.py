@@ -33,7 +33,9 @@ from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.profiles import read_profiles
 from archdsl.search.evaluators import resolve
 from archdsl.search.netadapt import NetAdapt
+from archdsl.search.objectives import Objectives
 from archdsl.search.space import load_space, parse_space
+from archdsl.search.study import Study
 from archdsl.weights.importing import imported
 
 TESTS = Path(__file__).parent
@@ -53,6 +55,7 @@ def check(
     space: str | None = None,
     learn: str | None = None,
     adapt: dict[str, str] | None = None,
+    search: dict[str, str] | None = None,
     **options: Any,
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
@@ -63,6 +66,17 @@ def check(
             return [w for d, t in times for w in extrapolations(mnv1.name, mnv1.work, d, t)]
         if space is not None:
             _ = parse_space(source) if space == "this" else load_space(space).encode(source)
+            return []
+        if search is not None:
+            limit = {"params": float(search["max-params"])} if "max-params" in search else {}
+            evaluator = resolve(search["evaluator"])
+            with Study(
+                *(parse_space(source), Objectives(bounds=limit)),
+                evaluator=evaluator,
+                algorithm=search.get("algorithm", "random"),
+                storage=search.get("storage"),
+            ) as study:
+                study.run(5)
             return []
         if source.name.endswith(".results"):
             fit(results_of(source), "board")
@@ -114,6 +128,8 @@ def check_file(path: Path) -> list[Diagnostic]:
         options["features"] = options["features"].split(",")
     if learned := re.search(r"--set data=(\S+)", command):
         options = {"learn": learned[1]}
+    elif "archdsl search" in command:
+        options = {"search": dict(re.findall(r"--([a-z-]+) (\S+)", command))}
     if "archdsl netadapt" in command:
         options = {"adapt": dict(re.findall(r"--([a-z-]+) (\S+)", command))}
     if imported := re.search(r"weights import (\S+) --for", command):

@@ -9,7 +9,8 @@ by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file:
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
 mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
-in one, and E1013 to E1015, whose networks are made faster.
+in one, E1006 to E1009, of which studies are made, and E1013 to E1015, whose networks are made
+faster.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ NOTATIONS = {
     **{f"E090{number}": "toml" for number in range(1, 6)},
     **{code: "results" for code in ("E0906", "E0907", "E0908", "E0909", "E0910")},
     "W0901": "toml",
+    "E1009": "journal",
 }
 """What the examples of these codes are written in."""
 
@@ -1435,6 +1437,82 @@ stem { conv_k7_s22_o16 }
 arch net
 input 224x224x3
 stem { conv_k5_s22_o16 }
+""",
+    ),
+    Code(
+        "E1006",
+        "a study of something else",
+        "`archdsl search` goes on with the study that it finds in its folder, or where `--storage` "
+        "says. What is there was found under the space, the objectives, the evaluator with its "
+        "settings, the algorithm and the seed of the time, and means nothing under others: name "
+        "another folder, or search as before. How many are evaluated, where, and how long each may "
+        "take can change. The example goes on with a study of the repaired space.",
+        """\
+arch net
+input 32x32x3
+stem { conv_k{3,5}_s22_o{16,24} }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k{3,5}_s22_o{16,32} }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1007",
+        "a bound or a target that no network of the space reaches",
+        "Before anything is evaluated, the least that any network of the space has of each figure "
+        "is found, exactly, and held against the bounds (`--max-params`) and the target "
+        "(`--target-ms`). A device whose fast memory holds weights is held against a time that no "
+        "network falls below. The example is searched for networks of at most 400 parameters.",
+        """\
+arch net
+input 32x32x3
+stem { conv_k{3,5}_s22_o{16,24} }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k{1,3}_s22_o{8,24} }
+""",
+    ),
+    Code(
+        "E1008",
+        "an evaluator that never works",
+        "A network whose evaluation fails costs the search that network alone. Where the first "
+        "five all fail in the same way the fault is not theirs, and the search ends. The example's "
+        "evaluator takes images of 32x32 pixels alone.",
+        """\
+arch net
+input 96x96x3
+stem { conv_k{1,3,5}_s22_o{16,24} }
+""",
+        """\
+arch net
+input 32x32x3
+stem { conv_k{1,3,5}_s22_o{16,24} }
+""",
+    ),
+    Code(
+        "E1009",
+        "a file that holds no study",
+        "A study is kept in the journal of a storage of Optuna's, a line of JSON for each event. A "
+        "last line that was cut when a process was killed is taken away, and its trial is tried "
+        "again; anything else that is no such line is left alone, and the study is not begun.",
+        """\
+number,state,accuracy
+0,complete,0.9
+""",
+        """\
+{"op_code":0,"worker_id":"w","study_name":"net","directions":[2]}
 """,
     ),
     Code(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from textwrap import fill
 from typing import NamedTuple
 
 from archdsl.compiler import Run
@@ -113,7 +114,7 @@ def unreachable(space: Space, objectives: Objectives) -> list[Diagnostic]:
         message = f"no network of `{space.name}` comes down to {asked}, the {role}"
         help = f"none has less than {there}"
         if smallest.vector is not None:
-            help = f"the least is {there}: {_blocks(space, smallest.vector)}"
+            help = f"the least is {there}, of\n{_blocks(space, smallest.vector)}"
         found.append(Diagnostic("E1007", message, None, help))
     return found
 
@@ -123,10 +124,11 @@ def _blocks(space: Space, vector: Vector) -> str:
     spec = space.spec_of(vector)
     words = [print_block(block) for stage in spec.stages for block in stage.blocks]
     words = words or [print_block(block) for _, blocks in spec.sections() for block in blocks]
-    return " ".join(words if len(words) <= _SHOWN else (*words[:_SHOWN], "…"))
+    return fill(" ".join(words if len(words) <= _SHOWN else (*words[:_SHOWN], "…")), _WIDE)
 
 
 _SHOWN = 12
+_WIDE = 84
 
 
 def require_reachable(space: Space, objectives: Objectives) -> None:

@@ -102,9 +102,7 @@ class Records:
                 return self._optuna.storages.get_storage(self._where)
         Path(self._where).parent.mkdir(exist_ok=True)
         self._lock = _locked(self._where)
-        why = _mend(self._where)
-        if why is not None:
-            raise self._unreadable(why)
+        _mend(self._where)
         try:
             return self._optuna.storages.JournalStorage(
                 self._optuna.storages.journal.JournalFileBackend(self._where)
@@ -133,8 +131,7 @@ class Records:
             raise OSError(f"{where}: {first.replace(self._where, where)}") from None
 
     def _unreadable(self, why: str) -> ArchError:
-        message = f"{_without_password(self._where)} holds no study of archdsl's"
-        return ArchError([Diagnostic("E1009", message, None, f"{why[:200]}; take another one")])
+        return _unreadable(_without_password(self._where), why)
 
     def _begin(self, name: str, identity: Mapping[str, Any]) -> int:
         """The study's number in the storage, made where there is none."""
@@ -372,23 +369,41 @@ def _locked(path: str) -> int | None:
     return handle
 
 
-def _mend(path: str) -> str | None:
+def _unreadable(where: str, why: str) -> ArchError:
+    message = f"{where} holds no study of archdsl's"
+    return ArchError([Diagnostic("E1009", message, None, f"{why[:200]}; take another one")])
+
+
+def require_journal(where: str, content: bytes) -> None:
+    """Refuse a file that is not the journal of studies; its last line may be cut.
+
+    Raises:
+        ArchError: E1009.
+    """
+    if not (content.startswith(_FIRST) or _FIRST.startswith(content)):
+        raise _unreadable(where, "it is no journal of Optuna's")
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            json.loads(line)
+        except (ValueError, RecursionError):
+            raise _unreadable(where, f"line {number} of it is broken") from None
+
+
+_FIRST = b'{"op_code":'
+"""How every journal of Optuna's begins."""
+
+
+def _mend(path: str) -> None:
     """Take away what a process that was killed left half done: a line, and Optuna's own lock.
 
-    Gives why the file is no journal, in which case it is left alone.
+    Raises:
+        ArchError: E1009 for what is no journal; it is left alone.
     """
     with open(path, "rb+") as file:
         whole = file.read()
-        if not (whole.startswith(_FIRST) or _FIRST.startswith(whole)):
-            return "it is no journal of Optuna's"
-        lines = whole.split(b"\n")
-        if lines[-1]:
-            file.truncate(len(whole) - len(lines[-1]))
-        try:
-            for line in lines[:-1]:
-                json.loads(line)
-        except ValueError:
-            return "a line of it is broken"
+        require_journal(path, whole)
+        if not whole.endswith(b"\n"):
+            file.truncate(whole.rfind(b"\n") + 1)
     left = Path(path + ".lock")
     with suppress(OSError):
         before = left.lstat()
@@ -397,10 +412,5 @@ def _mend(path: str) -> str | None:
             time.sleep(0.05)
             now = left.lstat()
             if (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns):
-                return None
+                return
         left.unlink()
-    return None
-
-
-_FIRST = b'{"op_code":'
-"""How every journal of Optuna's begins."""

@@ -106,7 +106,7 @@ class Study:
             make(algorithm, space, seed, **chosen) if isinstance(algorithm, str) else algorithm
         )
         self.identity = {
-            "space": _digest(space),
+            "space": digest_of(space),
             **objectives.identity(),
             "evaluator": _name(evaluator),
             "settings": {key: _plain(value) for key, value in sorted(self._settings.items())},
@@ -437,7 +437,7 @@ def _plain(value: object) -> object:
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
-def _digest(space: Space) -> str:
+def digest_of(space: Space) -> str:
     """A hash of a space's text, in canonical form and without comments."""
     text = format_source(space.source)
     lines = (line.partition("#")[0].rstrip() for line in text.split("\n"))
