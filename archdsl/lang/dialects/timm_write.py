@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from archdsl.lang.dialects.timm_blocks import ACTS
@@ -102,7 +103,7 @@ class _Writer:
         """timm cannot build attention where a resolution ends: it asks it for its features there
         (`feature_info`), which in timm 1.0 fails.
         """
-        for item, after in zip(blocks, [*blocks[1:], None], strict=True):
+        for item, after in zip_longest(blocks, blocks[1:]):
             ends = after is None or after.stride != (1, 1)
             if ends and item.block.kind in ("mqa", "mha"):
                 what = "timm cannot build attention that is the last before a stride or the head"
