@@ -33,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import adaptations
 import claims
 import peer_networks
 
@@ -58,6 +59,7 @@ from archdsl.roofline import profiles
 from archdsl.roofline.model import Device
 from archdsl.roofline.profile import Profile
 from archdsl.rounding import make_divisible, same_padding
+from archdsl.search.algorithms import ALGORITHMS, settings_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -73,6 +75,8 @@ DOCUMENTS = (
     "docs/dialects.md",
     "docs/limits.md",
     "docs/spaces.md",
+    "docs/algorithms.md",
+    "docs/netadapt.md",
     "docs/testing.md",
 )
 """docs/errors.md is written by tests/test_diagnostics.py."""
@@ -988,10 +992,20 @@ def compared() -> str:
     return f"{''.join(notes)}\n{_table(head, shown, 3)}"
 
 
+def algorithms() -> str:
+    """What proposes networks, with its settings."""
+    rows = []
+    for name, about in ALGORITHMS.items():
+        settings = ", ".join(f"`{key}` {value}" for key, value in settings_of(name).items())
+        rows.append((f"`{name}`", about, settings))
+    return _table(("name", "what it is", "settings, with their defaults"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         attributes,
+        algorithms,
         backends,
         fields,
         flags,
@@ -1021,6 +1035,8 @@ PARTS: dict[str, Callable[[], str]] = {
         compared,
         claims.verdicts,
         claims.sections,
+        adaptations.adapted_int8,
+        adaptations.adapted_float,
     )
 }
 

@@ -22,7 +22,8 @@ LINKED = (
     *("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/latency.md"),
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
     *("docs/backends.md", "docs/dialects.md", "docs/differences.md", "docs/claims.md"),
-    *("docs/limits.md", "docs/spaces.md", "docs/testing.md"),
+    *("docs/limits.md", "docs/spaces.md", "docs/testing.md", "docs/algorithms.md"),
+    "docs/netadapt.md",
     *("docs/calibration.md", "benchmarks/README.md", "benchmarks/latency/README.md"),
 )
 

@@ -119,8 +119,9 @@ class Controller:
     def best(self) -> Vector:
         """The member of the likeliest option at each decision, in the order of the text.
 
-        That is what TuNAS takes in the end. The likeliest member as a whole it need not be: an
-        alternative with many choices inside spreads its chance over many members.
+        That is what TuNAS takes in the end (`tools/analyze_mobile_search.py` of its code). The
+        likeliest member as a whole it need not be: an alternative with many choices inside spreads
+        its chance over many members.
         """
         values = self._values
 

@@ -10,7 +10,7 @@ from archdsl.search.trials import Trial
 
 
 class Evolution:
-    """Ageing evolution (Real et al., arXiv:1802.01548, Algorithm 1).
+    """Ageing evolution (Real et al., arXiv:1802.01548, Algorithm 1, there with 100 and 25).
 
     The population is what was told last. As long as it is not full, members are drawn with equal
     chances; then the best of a few, drawn with replacement, is changed by one decision
