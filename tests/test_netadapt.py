@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 import archdsl
+from archdsl.cli.adapting import DEFAULT, proposals_csv
 from archdsl.cli.program import program
 from archdsl.compiler import Arch
 from archdsl.ir.execute import execute
 from archdsl.ir.ops import Add, Conv2d
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
+from archdsl.lang.widths import rounded
 from archdsl.library import members
 from archdsl.roofline.model import Device, OnChip
+from archdsl.search.evaluators import resolve
 from archdsl.search.identity import canonical_hash
 from archdsl.search.netadapt import NetAdapt, Step
 from archdsl.search.shrinking import Network, Shrinkable
@@ -30,6 +34,10 @@ from archdsl.search.workers import LocalWorkers
 from archdsl.testing import random_architecture
 from archdsl.weights.initial import initialize
 from archdsl.weights.store import load_weights
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+
+import adaptations
 
 BOARD = Device("board", peak_macs=1e9, bandwidth=1e9)
 CHIP = Device("chip", peak_macs=4e9, bandwidth=1e9, dtype="int8", on_chip=OnChip(20_000, 500, 8e9))
@@ -169,12 +177,22 @@ def test_a_residual_neither_comes_nor_goes() -> None:
     text = "arch net input 16x16x3 round 8 stem { conv_o8 } stage c { k3_o40 k3_e2_o24 }"
     network = Network.of(archdsl.parse(text))
     width = named(network, "bottleneck", "stages.c.0")
-    assert network.smaller(width) == [32, 24, 16, 8]
+    assert list(network.smaller(width)) == [32, 24, 16, 8]
     assert network.shrunk(width, 24) is None
     assert network.least(width, lambda other: other.count(width) <= 24) is not None
     found = network.least(width, lambda other: other.count(width) <= 24)
     assert found is not None
     assert found[0] == 16
+
+
+@pytest.mark.parametrize("rule", ["8", "8 min=16", "8 min=12", "8 min=13", "1", "4 min=2", "6"])
+def test_channels_go_to_those_that_rounding_keeps(rule: str) -> None:
+    text = f"arch net input 8x8x3 round {rule} stage c {{ k3_e9_o8 k3_x30!_o51! conv_k1_o8 }}"
+    network = Network.of(archdsl.parse(text))
+    attributes = network.arch().attributes
+    for width in network.widths:
+        kept = [n for n in range(1, network.count(width)) if rounded(n, attributes) == n]
+        assert list(network.smaller(width)) == kept[::-1]
 
 
 def test_groups_divide_what_they_group() -> None:
@@ -427,6 +445,32 @@ def test_what_cannot_be_asked(options: dict[str, Any], words: str) -> None:
         NetAdapt(**(asked | {"epochs": 1}))
 
 
+# -- what docs/netadapt.md shows ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", adaptations.DEVICES)
+def test_the_tables_of_mobilenet_v3_are_what_is_made_of_their_accuracies(device: str) -> None:
+    run = adaptations.replayed(device)
+    assert proposals_csv(run) == adaptations.table(device).read_text(encoding="utf-8")
+    assert run.end == "reached"
+    assert run.latency_us <= 0.8 * run.seed_us < run.steps[-1].latency_us
+    for step in run.steps:
+        ratios = [p.ratio for p in step.proposals if p.ratio is not None]
+        assert step.kept.ratio == max(ratios)
+        assert all(step.latency_us - p.latency_us >= run.delta_us for p in step.proposals)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", adaptations.DEVICES)
+def test_the_accuracies_in_the_tables_are_the_evaluator_s(device: str) -> None:
+    run = adaptations.replayed(device)
+    evaluator: Any = resolve(DEFAULT, adaptations.SETTINGS)
+    step = run.steps[-1]
+    assert evaluator(step.kept.network.arch()) == pytest.approx(
+        step.kept.evaluation.accuracy, rel=1e-9
+    )
+
+
 # -- weights --------------------------------------------------------------------------------------
 
 GROUPED = """
@@ -514,7 +558,7 @@ def test_what_a_grouped_filter_never_saw_is_zero() -> None:
     network = Network.of(arch)
     # Eight filters in two groups of inputs 0-7 and 8-15.
     (width,) = (w for w in network.widths if w.place == "stages.c.0")
-    assert network.smaller(width) == []
+    assert not network.smaller(width)
     text = "arch g input 6x6x4 stem { conv_k1_o16 } stage c { conv_k1_g4_o4! }"
     narrow = archdsl.parse(text).graph()
     weights["stages.c.0.conv.weight"][:4] *= 1e-3  # the second group's filters stay
@@ -603,8 +647,6 @@ def test_given_weights_are_judged_and_not_trained() -> None:
 @pytest.mark.slow
 def test_training_on_real_digits() -> None:
     """The evaluator that is shipped: its weights are of ten classes and of 8x8 images."""
-    from archdsl.search.evaluators import resolve
-
     text = (
         "arch d input 16x16x1 stem { conv_k3_s22_o16 } "
         "stage c { k3_e4_o16 k3_s22_e2_o24 } head { pool fc }"

@@ -327,7 +327,7 @@ def _macs(run: NetAdapt) -> int:
 def _figures(
     us: float, share: float, accuracy: float | None, ratio: float | None, macs: int
 ) -> tuple[str, ...]:
-    shown = "" if accuracy is None else f"{accuracy:.5g}"
+    shown = "" if accuracy is None else f"{accuracy:#.6g}"
     change = "" if ratio is None else f"{ratio * 1e3:.3g}"
     return f"{us / 1e3:,.4f}", f"{share:.3f}", shown, change, f"{macs / 1e6:,.1f} M"
 

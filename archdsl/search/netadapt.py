@@ -394,9 +394,14 @@ class NetAdapt:
         return f"{comments}\n{self.network.text(self.source())}"
 
     def sections(self) -> list[tuple[str, tuple[int, int, float], tuple[int, int, float]]]:
-        """For each section its parameters, MACs and µs, before and now."""
+        """For each section its parameters, MACs and µs, before and now.
+
+        Where a device takes time for each run, that is a row of its own, `run`.
+        """
         before, after = self._by_section(self._start), self._by_section(self.network)
-        return [(name, before[name], after[name]) for name in before]
+        found = [(name, before[name], after[name]) for name in before]
+        fixed = (0, 0, self.device.fixed_overhead * 1e6)
+        return [*found, ("run", fixed, fixed)] if fixed[2] else found
 
     def _by_section(self, network: Network) -> dict[str, tuple[int, int, float]]:
         times = iter(self.device.layer_times(network.work))

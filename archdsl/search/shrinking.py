@@ -160,13 +160,16 @@ class Network:
         assert count is not None
         return count
 
-    def smaller(self, width: Shrinkable) -> list[int]:
+    def smaller(self, width: Shrinkable) -> Sequence[int]:
         """The channels that a width may shrink to by the file's `round`, the most first."""
         attributes = self._shared.attributes
         step = attributes.round.divisor
+        least = attributes.round.min or step
         below = self.count(width) - 1
-        multiples = range(below // step * step, 0, -step)
-        return [count for count in multiples if rounded(count, attributes) == count]
+        multiples = range(below // step * step, least - 1, -step)
+        # The least may be no multiple, and then stands for all counts below it.
+        odd = least % step and least <= below and rounded(least, attributes) == least
+        return [*multiples, least] if odd else multiples
 
     def shrunk(self, width: Shrinkable, count: int) -> Network | None:
         """The network with a width of `count` channels.
