@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 from lark import Lark, Token, Transformer
 from lark.lexer import Lexer
+from lark.parsers.lalr_analysis import Shift
 
 from archdsl.lang.trees import (
     Choice,
@@ -101,12 +102,94 @@ class _NoLexer(Lexer):
         return iter(())
 
 
-class Feed(Protocol):
-    """lark's interactive parser, which takes our small tokens as well as its own."""
+class Unexpected(Exception):
+    """A token that does not fit where it is fed."""
 
-    def feed_token(self, token: Word) -> Any: ...
 
-    def accepts(self) -> set[str]: ...
+_Step = tuple[int, Callable[[list[Any]], Any] | None, str, int]
+"""A state's answer to a token: how many values a rule takes, what makes one of them, and the rule's
+name; or no rule, and the next state."""
+
+
+class _Tables(NamedTuple):
+    """lark's tables, with what a rule makes beside the rule: that is found once, not each time."""
+
+    steps: Mapping[int, Mapping[str, _Step]]
+    start: int
+    end: int
+
+
+def _tables(parser: Lark) -> _Tables:
+    conf = parser.parse_interactive().parser_state.parse_conf
+    steps: dict[int, dict[str, _Step]] = {}
+    for state, actions in conf.states.items():
+        steps[state] = {
+            name: (-1, None, "", to)
+            if action is Shift
+            else (len(to.expansion), conf.callbacks[to], to.origin.name, -1)
+            for name, (action, to) in actions.items()
+        }
+    return _Tables(steps, conf.start_state, conf.end_state)
+
+
+class Feed:
+    """A parse, to which tokens are fed one by one (the algorithm of lark's `ParserState`)."""
+
+    __slots__ = ("_end", "_states", "_steps", "_values")
+
+    def __init__(self, tables: _Tables) -> None:
+        self._steps, start, self._end = tables
+        self._states = [start]
+        self._values: list[Any] = []
+
+    def feed_token(self, token: Word) -> Any:
+        """Take a token; what the text is at its end (`$END`), else None.
+
+        Raises:
+            Unexpected: it does not fit; the next one may.
+        """
+        steps, states, values, kind = self._steps, self._states, self._values, token.type
+        while True:
+            step = steps[states[-1]].get(kind)
+            if step is None:
+                raise Unexpected(kind)
+            size, make, rule, state = step
+            if make is None:
+                states.append(state)
+                values.append(token)
+                return None
+            children: list[Any] = []
+            if size:
+                children = values[-size:]
+                del states[-size:]
+                del values[-size:]
+            state = steps[states[-1]][rule][3]
+            states.append(state)
+            values.append(make(children))
+            if state == self._end and kind == "$END":
+                return values[-1]
+
+    def accepts(self) -> set[str]:
+        """The kinds of tokens that fit."""
+        return {
+            kind for kind in self._steps[self._states[-1]] if kind.isupper() and self._fits(kind)
+        }
+
+    def _fits(self, kind: str) -> bool:
+        """Whether a token would be taken: what `feed_token` does, with states alone."""
+        steps, states = self._steps, self._states.copy()
+        while True:
+            step = steps[states[-1]].get(kind)
+            if step is None:
+                return False
+            size, make, rule, _ = step
+            if make is None:
+                return True
+            if size:
+                del states[-size:]
+            states.append(steps[states[-1]][rule][3])
+            if states[-1] == self._end and kind == "$END":
+                return True
 
 
 class Grammar(NamedTuple):
@@ -135,4 +218,4 @@ def grammar(name: str, start: str) -> Grammar:
     # A quote that is not closed takes the rest of its line.
     groups.append(r'(?P<UNEXPECTED>"[^\n]*|.)')
     scan = re.compile("|".join(groups), re.DOTALL).finditer
-    return Grammar(cast(Callable[[], Feed], parser.parse_interactive), scan)
+    return Grammar(partial(Feed, _tables(parser)), scan)

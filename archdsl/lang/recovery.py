@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 
-from lark import UnexpectedToken
-
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
-from archdsl.lang.grammar import Feed
+from archdsl.lang.grammar import Feed, Unexpected
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import SECTIONS, STATEMENTS, VARIANT_SETTINGS
 from archdsl.lang.trees import Item, Word
@@ -151,7 +149,7 @@ class FileErrors:
         try:
             items: tuple[Item, ...] = self.state.feed_token(end)
             return items
-        except UnexpectedToken:
+        except Unexpected:
             accepts = self.state.accepts()
         if opened is not None:
             self.never_closed(opened)

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-from lark import UnexpectedToken
-
 from archdsl.lang.diagnostics import Diagnostic, quoted
-from archdsl.lang.grammar import grammar
+from archdsl.lang.grammar import Unexpected, grammar
 from archdsl.lang.recovery import STARTS, FileErrors
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import SECTIONS, STATEMENTS
@@ -76,7 +74,7 @@ def parse_file(source: SourceText) -> Document:
             continue
         try:
             state.feed_token(token)
-        except UnexpectedToken:
+        except Unexpected:
             if errors.full:
                 break
             fed = errors.mend(token, last, opened)
@@ -113,7 +111,7 @@ def parse_block(text: str) -> tuple[list[Part], list[tuple[int, int, str]]]:
         try:
             state.feed_token(token)
             skipping = False
-        except UnexpectedToken:
+        except Unexpected:
             if not skipping:
                 if token.text == "_":
                     sentence = (
@@ -127,7 +125,7 @@ def parse_block(text: str) -> tuple[list[Part], list[tuple[int, int, str]]]:
             skipping = True
     try:
         parts = state.feed_token(Word("$END", "", len(text)))
-    except UnexpectedToken:
+    except Unexpected:
         if not errors:
             errors.append((max(len(text) - 1, 0), len(text), "the block string ends too early"))
         parts = []
