@@ -16,6 +16,7 @@ from archdsl.files import write_whole
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
 from archdsl.limits import MAX_BLOCKS
+from archdsl.roofline.model import Device
 
 NET = "arch net input 32x32x3 stem { conv_k3_s22_o16 } stage { k3_e3 } head { pool fc_o10 }"
 
@@ -217,3 +218,57 @@ def test_files_that_belong_together_change_together(
         files.write_together({first: b"new", second: b"new"})
     assert first.read_bytes() == second.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.py", "net.safetensors"]
+
+
+# -- the record of a cost
+
+
+def test_the_record_of_a_cost() -> None:
+    """Each number worked out by hand: two images, two bytes a number."""
+    text = "arch tiny input 8x8x3 classes 4 stem { conv_k3_s2_o8 } head { pool fc }"
+    device = Device("a device", 1e9, 1e12)
+    record = archdsl.parse(text).cost(batch=2, dtype="float16", devices=[device]).to_json()
+    conv = {"op": "conv2d", "block": "stem.0", "input": [8, 8, 3], "output": [4, 4, 8]}
+    pool = {"op": "global_avg_pool", "block": "head.0", "input": [4, 4, 8], "output": [1, 1, 8]}
+    fc = {"op": "linear", "block": "head.1", "input": [8], "output": [4]}
+    sums = ("params", "macs", "weight_bytes", "activation_bytes")
+    layers = [
+        # 3x3x3x8 numbers, and a scale and a shift for each channel; 4x4 places
+        {"name": "stem.0.conv", **conv, "op_class": "conv"}
+        | dict(zip(sums, (216 + 16, 2 * 16 * 216, 2 * 216, 2 * 2 * (192 + 128)), strict=True)),
+        {"name": "head.0", **pool, "op_class": "elementwise"}
+        | dict(zip(sums, (0, 0, 0, 2 * 2 * (128 + 8)), strict=True)),
+        {"name": "head.1", **fc, "op_class": "linear"}
+        | dict(zip(sums, (32 + 4, 2 * 32, 2 * 32, 2 * 2 * (8 + 4)), strict=True)),
+    ]
+    (latency,) = record.pop("latency")
+    convention = record.pop("byte_convention")
+    assert "each fused operator: kernel + inputs + output once" in convention
+    assert record == {
+        "schema_version": 1,
+        "cost_model_version": 1,
+        "name": "tiny",
+        "input": [8, 8, 3],
+        "classes": 4,
+        "width": 1.0,
+        "batch": 2,
+        "dtype": "float16",
+        **{key: sum(layer[key] for layer in layers) for key in sums},
+        "macs_conv_linear": 2 * (16 * 216 + 32),
+        "macs_attention": 0,
+        "peak_activation_bytes": 2 * 2 * (192 + 128),
+        "layers": layers,
+    }
+    # Memory is so fast that all but the pool's time is what is computed, at 1e9 MACs a second.
+    macs = 2 * (16 * 216 + 32)
+    assert latency.pop("us") == pytest.approx(macs / 1e9 * 1e6, rel=0.01)
+    assert latency.pop("equivalent_macs") == pytest.approx(macs, rel=0.01)
+    fixed = {"device": "a device", "dtype": "float16", "bound": "compute"}
+    assert latency == {**fixed, "mode": "nominal", "held_out_error_percent": None}
+
+
+def test_a_cost_is_of_one_image_and_says_which_types_there_are() -> None:
+    arch = archdsl.parse(NET)
+    assert arch.cost() == arch.cost(batch=1, dtype="float32")
+    with pytest.raises(ValueError, match=r"^dtype 'int4': must be one of float32, float16, int8"):
+        arch.cost(dtype="int4")  # type: ignore[arg-type]

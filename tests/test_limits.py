@@ -161,6 +161,16 @@ def test_a_coster_refuses_networks_beyond_a_limit() -> None:
         coster(["conv_o65536", "conv_o65536"])
 
 
+@pytest.mark.parametrize("image", ["9x32769x3", "32769x9x3", "9x9x1048577", "0x9x3", "9x9x0"])
+def test_an_image_beyond_its_limits_is_told_both(image: str) -> None:
+    (found,) = faults(f"arch net input {image} stem {{ conv_s9_o1 }}")
+    sides = "sides must be from 1 to 32768 pixels, channels from 1 to 1048576"
+    assert found.message == f"`{image}`: {sides}"
+    beyond = "side" if "32769" in image else "channels" if "1048577" in image else None
+    assert (found.help or "").startswith(f"the limit `{beyond}` is" if beyond else "")
+    assert (found.help is None) == (beyond is None)
+
+
 def test_overrides_are_held_to_the_limits() -> None:
     with pytest.raises(ArchError, match="limit `scale` is 64"):
         archdsl.load("mnv2", width=65)

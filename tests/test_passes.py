@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -270,6 +271,16 @@ def test_an_add_of_one_value_twice_keeps_both_operands() -> None:
     assert twice.nx.edges[last.name, "twice"]["operands"] == (0, 1)
 
 
+def test_folded_weights_are_as_announced() -> None:
+    """Backends write the place of a weight before it is made."""
+    graph = graph_of("arch net input 8x8x3 stem { conv_k3_o8 } stage { uib_s3_m3_e2_o8_ls ir_k3 }")
+    weights = {key: value.astype(np.float32) for key, value in lively(graph).items()}
+    found = fold_batch_norm(graph, weights).weights
+    announced = {key: (lazy.shape, np.dtype(lazy.dtype)) for key, lazy in found.lazy.items()}
+    assert announced == {key: (value.shape, value.dtype) for key, value in found.items()}
+    assert {dtype for _, dtype in announced.values()} == {np.dtype(np.float32)}
+
+
 def test_folding_that_overflows_is_said() -> None:
     graph = graph_of("arch net input 4x4x3 stem { conv_k1_o8 }")
     weights = {key: np.ones(shape, np.float32) for key, shape in graph.state().items()}
@@ -277,8 +288,12 @@ def test_folding_that_overflows_is_said() -> None:
     weights["stem.0.norm.running_var"] *= 0
     folded = fold_batch_norm(graph, weights).weights
     for key in ("stem.0.conv.weight", "stem.0.conv.bias"):
-        with pytest.raises(archdsl.ArchError, match=r"beyond float32") as caught:
+        # It is said once: numpy has nothing to add to it.
+        with warnings.catch_warnings(), pytest.raises(archdsl.ArchError) as caught:
+            warnings.simplefilter("error")
             folded[key]
         (diagnostic,) = caught.value.diagnostics
         assert diagnostic.code == "E0803"
+        assert diagnostic.message == "the norm behind `stem.0.conv` gives weights beyond float32"
+        assert diagnostic.help is not None and "take another checkpoint" in diagnostic.help
         assert diagnostic.span is not None and diagnostic.span.text == "conv_k1_o8"
