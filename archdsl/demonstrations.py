@@ -271,6 +271,12 @@ def _evaluated(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object
     return _adapted(arch, accuracy)
 
 
+def _refined(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    from archdsl.search.refining import refined
+
+    return refined(arch)
+
+
 _ASKED: dict[str, Asked] = {
     "E0503": _features,
     "E0701": _operators,
@@ -284,5 +290,6 @@ _ASKED: dict[str, Asked] = {
     "E1013": _shrunk,
     "E1014": _evaluated,
     "E1015": _shrunk,
+    "E1016": _refined,
     "W0801": _settings,
 }

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import keyword
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.abc import ExecutionLoader
 from importlib.util import module_from_spec, spec_from_loader
 from types import ModuleType
@@ -34,7 +35,10 @@ from .torch_supernet import Supernet
 
 if TYPE_CHECKING:
     from archdsl.ir.execute import Array
+    from archdsl.search.objectives import Objectives
     from archdsl.search.space import Space
+
+    from .torch_oneshot import Winner
 
 # The attributes of nn.ModuleDict (torch 2.10 to 2.13), which it refuses as keys.
 _MODULE_DICT = frozenset(
@@ -125,6 +129,27 @@ class TorchBackend:
         """
         _refuse(_stages_of(space))
         return Supernet(space)
+
+    def oneshot(
+        self,
+        space: Space,
+        data: str,
+        objectives: Objectives | None = None,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        watch: Callable[[int, int], None] | None = None,
+    ) -> Winner:
+        """Search a space by training its supernet: see `torch_oneshot.search`.
+
+        Raises:
+            BackendError: PyTorch is not installed.
+        """
+        import_torch()
+        from .torch_oneshot import Settings, search
+
+        chosen = Settings(**(settings or {}))
+        return search(space, data, objectives, chosen, folder=folder, watch=watch)
 
     def load(self, artifact: Artifact) -> Any:
         """The network with the job's weights, ready for inference (`eval()`).

@@ -34,6 +34,7 @@ from archdsl.roofline.profiles import read_profiles
 from archdsl.search.evaluators import resolve
 from archdsl.search.netadapt import NetAdapt
 from archdsl.search.objectives import Objectives
+from archdsl.search.refining import refined
 from archdsl.search.space import load_space, parse_space
 from archdsl.search.study import Study
 from archdsl.weights.importing import imported
@@ -56,6 +57,7 @@ def check(
     learn: str | None = None,
     adapt: dict[str, str] | None = None,
     search: dict[str, str] | None = None,
+    refine: bool = False,
     **options: Any,
 ) -> list[Diagnostic]:
     """All that is said of a text, be it returned or raised."""
@@ -92,6 +94,8 @@ def check(
             target = float(adapt["target-ms"]) * 1e3
             device = archdsl.load_device(adapt["device"])
             return NetAdapt(archdsl.parse(source), device, target, accuracy).run().problems
+        if refine:
+            refined(archdsl.parse(source))
         if checkpoint is not None:
             found += imported(checkpoint, archdsl.parse(source)).warnings
         if to in dialects.DIALECTS:
@@ -132,6 +136,8 @@ def check_file(path: Path) -> list[Diagnostic]:
         options = {"search": dict(re.findall(r"--([a-z-]+) (\S+)", command))}
     if "archdsl netadapt" in command:
         options = {"adapt": dict(re.findall(r"--([a-z-]+) (\S+)", command))}
+    if "oneshot --fine" in command:
+        options = {"refine": True}
     if imported := re.search(r"weights import (\S+) --for", command):
         options = {"checkpoint": imported[1]}
     return check(source, **options)

@@ -24,6 +24,7 @@ from archdsl.cli.explaining import explain
 from archdsl.cli.figures import cost, list_
 from archdsl.cli.formatting import fmt
 from archdsl.cli.layers import show
+from archdsl.cli.oneshot import oneshot
 from archdsl.cli.output import Refusal, error, refused, report, say, visible
 from archdsl.cli.pictures import plot
 from archdsl.cli.searching import search
@@ -38,7 +39,7 @@ DONE, REJECTED, MISUSED, INTERNAL, PIPE_CLOSED = 0, 1, 2, 70, 141
 _GROUPS: tuple[tuple[str, tuple[click.Command, ...]], ...] = (
     ("Write and check", (check, fmt, explain)),
     ("Look", (show, cost, list_)),
-    ("Search", (space, search, netadapt)),
+    ("Search", (space, search, oneshot, netadapt)),
     ("Latency", (devices, sweep, rank, plot, bench_kit, calibrate)),
     ("Translate", (compile_, verify, weights, convert, schema)),
     ("Shell", (completion,)),

@@ -9,8 +9,8 @@ by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file:
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
 mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
-in one, E1006 to E1009, of which studies are made, and E1013 to E1015, whose networks are made
-faster.
+in one, E1006 to E1009, of which studies are made, E1013 to E1015, whose networks are made faster,
+and E1016, whose network is refined.
 """
 
 from __future__ import annotations
@@ -1616,6 +1616,31 @@ arch net
 input 32x32x3
 stem { conv_k3_s22_o16 }
 stage c1 { conv_k1_o256 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1016",
+        "a network whose blocks have no kernels to refine",
+        "MobileNetV4's second stage decides for each universal inverted bottleneck (`uib`) which "
+        "depthwise convolutions it has, and of which size. `archdsl oneshot --fine` goes there "
+        "from the winner of the first stage, which therefore needs such blocks in its stages.",
+        """\
+arch net
+input 32x32x3
+stage c1 { r2_k3_s22_e4_o16 }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 32x32x3
+stage c1 { uib_r2_m3_st22_e4_o16 }
 head {
   pool
   fc
