@@ -125,7 +125,7 @@ def _bound(name: str, what: str) -> Callable[[Any], Any]:
     metavar="NAME",
     shell_complete=_complete_algorithm,
     help="Who proposes: random, evolution, reinforce, tpe, nsga2, pymoo-nsga2. "
-    "Default: nsga2 for a front without a target, else evolution.",
+    "Default: pymoo-nsga2 for a front without a target, else evolution.",
 )
 @click.option(
     "--algorithm-set",

@@ -60,7 +60,7 @@ class Study:
     and their time limit themselves.
 
     `algorithm` is the name of one of `archdsl.search.algorithms` (to which `algorithm_settings`
-    go), or one that the caller has made for this space; without one it is `nsga2` where there are
+    go), or one that the caller has made for this space; without one it is `pymoo-nsga2` where there are
     several goals and no target, else `evolution`. `storage` is a file, or the URL of a
     database that Optuna knows; without one the study is forgotten with the process.
 
@@ -99,7 +99,7 @@ class Study:
         self._check_workers()
         if algorithm is None:
             several = len(objectives.goals) > 1 and objectives.reward == "accuracy"
-            algorithm = "nsga2" if several else "evolution"
+            algorithm = "pymoo-nsga2" if several else "evolution"
         chosen = dict(algorithm_settings or {})
         called = algorithm if isinstance(algorithm, str) else type(algorithm).__qualname__
         self.algorithm: Algorithm = (
