@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mutants.generated import interval
 from mutants.running import Copy, Outcome, markdown, mutated, run
+from mutants.switching import switch
 from mutants.table import AREAS, MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
@@ -69,3 +73,46 @@ def test_what_no_test_finds_survives(copy: Copy) -> None:
     assert "SURVIVED" in str(outcome)
     assert "**nothing**" in markdown([outcome, Outcome(harmless, "tests/test_a.py::test_b", 1.0)])
     assert (copy.path / harmless.file).read_text() == (ROOT / harmless.file).read_text()
+
+
+SOURCE = """
+def twice(value, more=1):
+    return value * 2 + more
+
+class Sum:
+    def __init__(self, *values):
+        self.values = values
+
+    @staticmethod
+    def of(values):
+        return sum(values)
+
+    def total(self):
+        return self.of(self.values)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "result"),
+    [
+        ("twice", "* 2", "* 3", (10, 6)),
+        ("twice", "more=1", "more=2", (8, 6)),
+        ("Sum.of", "sum(values)", "sum(values) + 1", (7, 7)),
+        ("Sum.total", "self.of(self.values)", "None", (7, None)),
+    ],
+)
+def test_a_function_is_given_other_code_wherever_it_is_known(
+    function: str, old: str, new: str, result: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("a_module")
+    exec(SOURCE, vars(module))
+    monkeypatch.setitem(sys.modules, "a_module", module)
+    twice, total = module.twice, module.Sum(1, 2, 3)
+    assert (twice(3), total.total()) == (7, 6)
+    switch("a_module", function, "a_module.py", SOURCE.replace(old, new))
+    assert (twice(3), total.total()) == result
+
+
+def test_the_interval_of_a_share() -> None:
+    assert interval(85, 100) == pytest.approx((0.7672, 0.9069), abs=1e-4)
+    assert interval(30, 30) == pytest.approx((0.8865, 1), abs=1e-4)
