@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archdsl.library import Member
     from archdsl.passes.cost import Cost, Dtype, Latency
     from archdsl.roofline.model import Device
+    from archdsl.search.space import Space
 
 # Outside of this no latency fits a number.
 _rate = within(1e-6, 1e12)
@@ -189,15 +190,60 @@ def _error(latency: Latency) -> str:
 
 
 @click.command("list")
+@click.option("--spaces", is_flag=True, help="List the search spaces, with their sizes.")
 @as_json
-def list_(json: bool) -> Status:
+def list_(spaces: bool, json: bool) -> Status:
     """List every published network with its figures.
+
+    With --spaces instead every published search space, with the number of its networks.
 
     \b
     Examples:
       archdsl list
       archdsl list --json
+      archdsl list --spaces
     """
+    return _list_spaces(json) if spaces else _list_networks(json)
+
+
+def _list_spaces(json: bool) -> Status:
+    from archdsl.search.space import load_space, shipped_spaces
+
+    records = [_space_record(load_space(name)) for name in shipped_spaces()]
+    if json:
+        write_json(records)
+        return 0
+    rows: list[Row] = []
+    for record in records:
+        count = int(record["networks"])
+        rows.append(
+            (
+                record["name"],
+                str(record["year"] or ""),
+                f"{count:,}" if count < 1e9 else f"{count:.2e}",
+                str(record["choices"]),
+                visible(record["source"] or ""),
+            )
+        )
+    write_table(("name", ">year", ">networks", ">choices", "source…"), rows)
+    return 0
+
+
+def _space_record(space: Space) -> dict[str, Any]:
+    from archdsl.library import year_of
+
+    source = space.spec_of(space.member(0)).source
+    return {
+        "name": space.name,
+        # Other languages read larger numbers as floats.
+        "networks": str(space.count),
+        "choices": len(space.choices),
+        "year": year_of(source),
+        "source": source,
+    }
+
+
+def _list_networks(json: bool) -> Status:
     from archdsl.compiler import parse
     from archdsl.library import members, published_source
 
