@@ -157,7 +157,12 @@ class TestController:
     def test_bad_updates(self, mixed: Space) -> None:
         controller = Controller(mixed)
         vector = controller.best()
-        for vectors, rewards in (([], []), ([vector], []), ([vector], [math.nan])):
+        for vectors, rewards in (
+            ([], []),
+            ([vector], []),
+            ([vector], [math.nan]),
+            ([vector], [1e300]),
+        ):
             with pytest.raises(ValueError, match="finite reward"):
                 controller.update(vectors, rewards)
         with pytest.raises(ValueError, match="finite"):
@@ -302,6 +307,22 @@ def test_a_search_goes_on_where_all_goes_wrong_at_first(
     assert all(trial.vector in mixed for trial in told)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_huge_numbers_are_no_fault(mixed: Space, name: str) -> None:
+    """Nor do they make a library say something."""
+
+    def judge(number: int, vector: Vector) -> Trial:
+        rng = random.Random(repr(vector))
+        goals = tuple(rng.choice([1.7e308, -1.7e308, 0.0, 5e-324]) for _ in range(2))
+        if rng.random() < 0.2:
+            return Trial(number, vector, {}, (1e308, 1e308), "infeasible")
+        return Trial(number, vector, {}, (-1e308, 0.0), "complete", goals[0], goals[0], goals)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        searched(small(name, mixed), 30, judge)
+
+
 @pytest.mark.parametrize("name", ["tpe", "nsga2", "pymoo-nsga2"])
 def test_libraries_are_quiet(
     mixed: Space, name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -330,9 +351,9 @@ def test_names_and_settings_are_checked(mixed: Space) -> None:
 @pytest.mark.parametrize(
     ("name", "key", "values"),
     [
-        ("evolution", "population", ["0", "many", 2.5, True]),
+        ("evolution", "population", ["0", "many", 2.5, True, "9" * 30]),
         ("evolution", "tournament", ["0", "21"]),
-        ("reinforce", "learning_rate", ["-1", "nan", "fast", None]),
+        ("reinforce", "learning_rate", ["-1", "nan", "fast", None, "1e308"]),
         ("reinforce", "baseline_momentum", ["1", "-0.1"]),
         ("reinforce", "entropy", ["inf"]),
         ("tpe", "startup", ["-1"]),

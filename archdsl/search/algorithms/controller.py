@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archdsl.search.algorithms.common import LARGEST, within
 from archdsl.search.decisions import Decisions, Fork
 from archdsl.search.space import Space, Vector
 
@@ -57,12 +58,9 @@ class Controller:
         baseline_momentum: float = 0.95,
         entropy: float = 0.0,
     ) -> None:
-        if not learning_rate >= 0 or not math.isfinite(learning_rate):
-            raise ValueError(f"learning_rate {learning_rate!r}: must be a number, at least 0")
-        if not 0 <= baseline_momentum < 1:
-            raise ValueError(f"baseline_momentum {baseline_momentum!r}: must be in [0, 1)")
-        if not entropy >= 0 or not math.isfinite(entropy):
-            raise ValueError(f"entropy {entropy!r}: must be a number, at least 0")
+        within("learning_rate", learning_rate, 0, 100)
+        within("baseline_momentum", baseline_momentum, 0, 0.999999)
+        within("entropy", entropy, 0, 100)
         self.space = space
         self.learning_rate = learning_rate
         self.baseline_momentum = baseline_momentum
@@ -187,7 +185,8 @@ class Controller:
             ValueError: none, a vector that is no member's, not a finite reward for each.
         """
         values = np.array(rewards, np.float64)
-        if not len(vectors) or values.shape != (len(vectors),) or not np.isfinite(values).all():
+        fits = len(vectors) and values.shape == (len(vectors),)
+        if not fits or not (np.abs(values) <= LARGEST).all():
             raise ValueError("an update is of one vector or more, with a finite reward for each")
         slopes = np.array([self.gradient(vector) for vector in vectors])
         momentum = self.baseline_momentum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from archdsl.search.algorithms.common import at_least, reward_of, rng_of, violation_of, within
+from archdsl.search.algorithms.common import MOST, reward_of, rng_of, violation_of, within
 from archdsl.search.space import Space, Vector
 from archdsl.search.trials import Trial
 
@@ -22,7 +22,7 @@ class Evolution:
     def __init__(
         self, space: Space, seed: int, *, population: int = 20, tournament: int = 5
     ) -> None:
-        at_least("population", population, 1)
+        within("population", population, 1, MOST)
         within("tournament", tournament, 1, population)
         self._space, self._seed = space, seed
         self._size, self._tournament = population, tournament

@@ -19,7 +19,14 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from archdsl.search.algorithms.common import at_least, reward_of, rng_of, violation_of
+from archdsl.search.algorithms.common import (
+    MOST,
+    objectives_of,
+    reward_of,
+    rng_of,
+    violation_of,
+    within,
+)
 from archdsl.search.decisions import Decisions, Fork
 from archdsl.search.space import Space, Vector
 from archdsl.search.trials import Trial
@@ -143,8 +150,8 @@ class Tpe(_Optuna):
     """
 
     def __init__(self, space: Space, seed: int, *, startup: int = 10, candidates: int = 24) -> None:
-        at_least("startup", startup, 0)
-        at_least("candidates", candidates, 1)
+        within("startup", startup, 0, MOST)
+        within("candidates", candidates, 1, MOST)
         self._startup, self._candidates = startup, candidates
         super().__init__(space, seed)
 
@@ -190,9 +197,8 @@ class Nsga2(_Optuna):
         population: int = 20,
         crossover: float = 0.9,
     ) -> None:
-        at_least("population", population, 2)
-        if not 0 <= crossover <= 1:
-            raise ValueError(f"crossover {crossover!r}: must be between 0 and 1")
+        within("population", population, 2, MOST)
+        within("crossover", crossover, 0, 1)
         self._population, self._crossover = population, crossover
         super().__init__(space, seed)
 
@@ -200,7 +206,7 @@ class Nsga2(_Optuna):
         return _ByOrder(population_size=self._population, crossover_prob=self._crossover, seed=seed)
 
     def _objectives(self, trial: Trial) -> Objectives:
-        return trial.objectives or (reward_of(trial),)
+        return objectives_of(trial)
 
     def _parameters_of(self, trial: Trial) -> dict[str, int]:
         open_ = set(self._space.active(trial.vector))

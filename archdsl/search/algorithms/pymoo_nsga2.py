@@ -14,7 +14,7 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
-from archdsl.search.algorithms.common import at_least, reward_of, rng_of, violation_of
+from archdsl.search.algorithms.common import MOST, objectives_of, rng_of, violation_of, within
 from archdsl.search.space import Space, Vector
 from archdsl.search.trials import Trial
 
@@ -40,10 +40,9 @@ class PymooNsga2:
         crossover: float = 0.9,
         mutation: float = 1.0,
     ) -> None:
-        at_least("population", population, 2)
-        for name, value in (("crossover", crossover), ("mutation", mutation)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} {value!r}: must be between 0 and 1")
+        within("population", population, 2, MOST)
+        within("crossover", crossover, 0, 1)
+        within("mutation", mutation, 0, 1)
         self._space, self._seed = space, seed
         self._size, self._crossover, self._mutation = population, crossover, mutation
         self._told: list[Told] = []
@@ -70,7 +69,7 @@ class PymooNsga2:
             return
         values = None
         if trial.state == "complete":
-            values = trial.objectives or (reward_of(trial),)
+            values = objectives_of(trial)
             if len(values) != self._count:
                 self._count, self._generations = len(values), 0
                 self._engine = self._made()

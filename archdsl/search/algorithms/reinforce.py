@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archdsl.search.algorithms.common import reward_of, rng_of, violation_of
+from archdsl.search.algorithms.common import LARGEST, reward_of, rng_of, violation_of
 from archdsl.search.algorithms.controller import Controller
 from archdsl.search.space import Space, Vector
 from archdsl.search.trials import Trial
@@ -48,5 +48,6 @@ class Reinforce:
         else:
             low, high = self._rewards or (0.0, 0.0)
             beyond = violation_of(trial)
-            reward = low - ((high - low) or 1.0) * beyond / (1 + beyond)
+            reward = low - ((high - low) or 1.0) * (beyond / (1 + beyond))
+            reward = max(reward, -LARGEST)
         self._controller.update([trial.vector], [reward])
