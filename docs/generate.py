@@ -75,7 +75,9 @@ DOCUMENTS = (
     "docs/dialects.md",
     "docs/limits.md",
     "docs/spaces.md",
+    "docs/search.md",
     "docs/algorithms.md",
+    "docs/supernet.md",
     "docs/netadapt.md",
     "docs/testing.md",
 )
