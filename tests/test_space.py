@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 import archdsl
 from archdsl.lang.diagnostics import ArchError
 from archdsl.lang.formatter import format_source
+from archdsl.lang.printer import print_block
 from archdsl.lang.source import SourceText
+from archdsl.lang.spec import Block
 from archdsl.limits import raised
 from archdsl.roofline.model import Device
 from archdsl.search.identity import canonical_hash
@@ -434,6 +437,27 @@ def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
         for device, microseconds in zip(devices, times, strict=True):
             # the same sums, added in another order
             assert microseconds[row] == pytest.approx(arch.latency(device).us, rel=1e-12)
+
+
+def test_lists_cost_what_vectors_do(shipped: Space) -> None:
+    """Lists of block strings through a `Coster`, 100 of each space."""
+    rng = random.Random(17)
+    vectors = [shipped.sample(rng) for _ in range(100)]
+    costs = Tables(shipped).cost(vectors)
+    costers: dict[object, archdsl.Coster] = {}
+    for row, vector in enumerate(vectors):
+        spec = shipped.spec_of(vector)
+        # What all networks of a coster have in common.
+        key = (spec.attributes, print_blocks(spec.stem), print_blocks(spec.head))
+        if key not in costers:
+            costers[key] = archdsl.Coster(shipped.arch_of(vector))
+        cost = costers[key]([text for stage in spec.stages for text in print_blocks(stage.blocks)])
+        for name in (*FIGURES, "macs"):
+            assert getattr(costs, name)[row] == getattr(cost, name)
+
+
+def print_blocks(blocks: Iterable[Block]) -> tuple[str, ...]:
+    return tuple(map(print_block, blocks))
 
 
 @pytest.mark.parametrize("name", SMALL)
