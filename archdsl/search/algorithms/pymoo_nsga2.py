@@ -98,6 +98,8 @@ class PymooNsga2:
             mutation=_Mutation(self._space, self._mutation),
             eliminate_duplicates=_Same(self._space),
         )
+        # A small space may have no other child: ten times is enough to find that out.
+        engine.mating.n_max_iterations = 10
         return engine.setup(problem, termination=NoTermination(), seed=0)
 
     def _individuals(self, told: list[Told]) -> Any:
