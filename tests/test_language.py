@@ -391,6 +391,25 @@ def test_a_block_is_made_of_these_layers(text: str, layers: str | None) -> None:
     assert names(text) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "functions"),
+    [
+        ("ir_k3_e3", ["relu", "relu"]),
+        ("ir_k3_e3_gelu", ["gelu", "gelu"]),
+        ("fused_k3_e3_gelu", ["gelu"]),
+        ("uib_s3_m3_e2_gelu", ["gelu", "gelu"]),
+        ("sep_k3_gelu", ["gelu", "gelu"]),
+        ("conv_k3_gelu", ["gelu"]),
+        ("dw_k3_gelu", ["gelu"]),
+        ("dw_k3_linear", []),
+        ("pool fc_o8_gelu", ["gelu"]),
+    ],
+)
+def test_the_function_of_a_block_is_the_file_s_or_its_own(text: str, functions: list[str]) -> None:
+    ops = [node.op for node in block(text).graph()]
+    assert [op.function for op in ops if isinstance(op, Activation)] == functions
+
+
 def test_fc_flattens_and_weighs() -> None:
     ops = [node.op for node in block("pool fc_o10").graph()][-2:]
     assert [found.name for found in ops] == ["reshape", "linear"]

@@ -11,6 +11,7 @@ import pytest
 import archdsl
 from archdsl.ir.execute import execute
 from archdsl.ir.graph import Graph, GraphError
+from archdsl.ir.lazy import Lazy
 from archdsl.ir.node import INPUT, Node
 from archdsl.ir.ops import (
     NO_PADDING,
@@ -18,9 +19,19 @@ from archdsl.ir.ops import (
     Add,
     BatchNorm,
     Conv2d,
+    Dropout,
+    GlobalAvgPool,
+    Input,
     LayerScale,
+    Linear,
+    MatMul,
+    Mul,
+    Op,
     Pad,
     Reshape,
+    ShapeError,
+    Softmax,
+    Transpose,
 )
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.passes.fuse import fuse_activations, schedule
@@ -269,6 +280,52 @@ def test_an_add_of_one_value_twice_keeps_both_operands() -> None:
     doubled = Node("twice", Add(), (last.name, last.name), last.shape)
     twice = graph.replaced([*graph, doubled], {graph.output: "twice"})
     assert twice.nx.edges[last.name, "twice"]["operands"] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "said"),
+    [
+        (Add(), [(4, 4, 8)], "add takes two equal shapes"),
+        (Add(), [(4, 4, 8), (4, 4, 7)], "add takes two equal shapes"),
+        (Mul(), [(4, 4, 8)], "mul takes a feature map and a value a channel"),
+        (Mul(), [(4, 4, 8), (1, 1, 7)], "mul takes a feature map and a value a channel"),
+        (MatMul(), [(2, 3), (3,)], "matmul takes two matrices"),
+        (MatMul(), [(3,), (3,)], "matmul takes two matrices"),
+        (MatMul(), [(2, 3), (2, 3)], r"matmul of \(2, 3\) and \(2, 3\)"),
+        (MatMul(), [(1, 2, 3), (2, 3, 2)], "matmul of"),
+        (Linear(8, 4), [(1, 1, 8)], r"linear takes the shape \(8,\), not \(1, 1, 8\)"),
+        (LayerScale(8, 1.0), [(4, 4, 7)], "layer_scale takes 8 channels, not 7"),
+        (Pad((1, 1, 1, 1)), [(8,)], r"pad takes a feature map, not the shape \(8,\)"),
+        (GlobalAvgPool(), [(8,)], "global_avg_pool takes a feature map"),
+        (Dropout(0.1), [(8,), (8,)], "dropout takes one input, not 2"),
+        (Softmax(), [], "softmax takes one input, not 0"),
+        (Reshape((4, 4)), [(4, 5)], "has not as many elements"),
+        (Transpose((0, 0)), [(4, 5)], r"transpose of \(4, 5\) by \(0, 0\)"),
+        (Input((4, 4, 3)), [(4, 4, 3)], "the image has no inputs"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Op) else None,
+)
+def test_an_operator_says_which_shapes_it_does_not_take(
+    op: Op, inputs: list[tuple[int, ...]], said: str
+) -> None:
+    with pytest.raises(ShapeError, match=said):
+        op.output(*inputs)
+
+
+def test_a_matrix_of_each_head_is_multiplied() -> None:
+    assert MatMul().output((2, 16, 4), (2, 4, 9)) == (2, 16, 9)
+    assert MatMul(transpose_b=True).output((2, 16, 4), (2, 9, 4)) == (2, 16, 9)
+    assert MatMul(transpose_b=True).macs((2, 16, 4), (2, 9, 4)) == 2 * 16 * 9 * 4
+
+
+def test_lazy_arrays_change_when_they_are_made() -> None:
+    array = np.arange(24.0).reshape(2, 3, 4)
+    lazy = Lazy.of(array)
+    turned = lazy.transposed(2, 0, 1)
+    assert turned.shape == turned.make().shape == (4, 2, 3)
+    assert np.array_equal(turned.make(), array.transpose(2, 0, 1))
+    assert np.array_equal(turned.then(np.negative).make(), -array.transpose(2, 0, 1))
+    assert lazy.nbytes == array.nbytes
 
 
 def test_folded_weights_are_as_announced() -> None:
