@@ -375,7 +375,8 @@ def test_help_has_an_example(run: Run, command: str) -> None:
 def test_commands_of_later_versions_are_not_here() -> None:
     assert set(program.commands) == {
         *("check", "fmt", "explain", "show", "cost", "list"),
-        *("space", "devices", "sweep", "rank", "plot", "bench-kit", "calibrate"),
+        *("space", "search", "oneshot", "netadapt"),
+        *("devices", "sweep", "rank", "plot", "bench-kit", "calibrate"),
         *("compile", "verify", "weights", "convert", "schema", "completion"),
     }
 

@@ -763,6 +763,15 @@ def test_a_target_out_of_reach_is_an_error_with_all_that_was_done(run: Run, tmp_
     archdsl.load(tmp_path / "best.arch")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_what_was_found_is_printed_where_it_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "full.arch").symlink_to("/dev/full")
+    result = run(*ASKED, "-o", "full.arch")
+    assert result.exit_code == 2
+    assert "full.arch: No space left on device" in result.stderr
+    assert "accuracy by mine:size" in result.stdout
+
+
 def test_an_interrupt_leaves_what_was_done(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
