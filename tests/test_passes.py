@@ -188,6 +188,19 @@ def test_fusing_without_folding_keeps_activations_behind_their_norms(graph: Grap
     same_results(graph, fused, before, execute(fused, weights, images(graph)))
 
 
+def test_results_that_are_activations_are_those_of_the_layers_they_join() -> None:
+    text = "stem { conv_k3_o8 } stage c1 { sep_k3_s2_o8_gelu } head { pool fc_o5_hswish }"
+    graph = graph_of(f"arch net input 8x8x3 {text}")
+    weights = lively(graph)
+    folded, folded_weights = fold_batch_norm(graph, weights)
+    fused = fuse_activations(folded)
+    assert not any(isinstance(node.op, Activation) for node in fused)
+    assert isinstance(fused[fused.output].op, Linear)
+    assert isinstance(fused[fused.features["c1"]].op, Conv2d)
+    before = execute(graph, weights, images(graph))
+    same_results(graph, fused, before, execute(fused, folded_weights, images(graph)))
+
+
 def explicit_padding(graph: Graph) -> Graph:
     """Put a `Pad`, which no block is lowered to, before each convolution of uneven padding."""
     nodes: list[Node] = []
