@@ -375,6 +375,9 @@ def test_a_target_out_of_reach() -> None:
     assert [problem.code for problem in run.problems] == ["E1013"]
     assert f"the best is {run.latency_us / 1e3:,.4g} ms" in run.problems[0].message
     assert "cannot reach" in run.text()
+    # No order of steps ends below all widths at their least; a smaller step gets nearer to it.
+    assert run.target_us < run.least_us <= run.latency_us
+    assert adapted(small(), 0.001, step=0.002).latency_us <= run.latency_us
     # Nothing is left that would save as much.
     now = run.latency_us
     for width in run.network.widths:
@@ -758,7 +761,8 @@ def test_what_the_command_refuses(run: Run, words: tuple[object, ...], said: str
 def test_a_target_out_of_reach_is_an_error_with_all_that_was_done(run: Run, tmp_path: Path) -> None:
     result = run(*ASKED[:3], "--target-ms", 1e-4, "--evaluator", "mine:size", "-o", "best.arch")
     assert result.exit_code == 1
-    assert "error[E1013]" in result.stderr
+    said = result.stderr.index("are out of reach: with all widths at their least")
+    assert said < result.stderr.index("error[E1013]")
     assert "cannot reach" in (tmp_path / "best.arch").read_text(encoding="utf-8")
     archdsl.load(tmp_path / "best.arch")
 

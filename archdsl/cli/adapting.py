@@ -166,6 +166,12 @@ def netadapt(
     run = NetAdapt(arch, target, wanted, evaluator, step, max_steps, epochs=epochs or 0)
     if weights is not None:
         run.weights = _weights(weights, run)
+    if run.least_us > wanted:
+        # Before hours of training are spent on it; going on may still be what is wanted.
+        say(
+            f"{wanted / 1e3:,.4f} ms are out of reach: with all widths at their least "
+            f"{arch.name} takes {run.least_us / 1e3:,.4f} ms; going on as far as it goes"
+        )
     try:
         with refusing(), progress_bar("step 1") as bar:
             run.progress = bar

@@ -192,6 +192,11 @@ class NetAdapt:
         return self.step * self.seed_us
 
     @property
+    def least_us(self) -> float:
+        """The time with all widths at their least: no target below it is reached, in µs."""
+        return self._time(self._start.narrowest())
+
+    @property
     def first(self) -> Network:
         """The seed."""
         return self._start
@@ -296,10 +301,15 @@ class NetAdapt:
         self.weights = kept_weights
         return Step(number, self.latency_us, accuracy, tuple(proposals), best)
 
-    def _evaluated(self, networks: Sequence[Network]) -> list[tuple[Evaluation, Weights | None]]:
+    def _evaluated(
+        self, networks: Sequence[Network]
+    ) -> Iterator[tuple[Evaluation, Weights | None]]:
         """What the evaluator says of networks, and the weights that they then have."""
         if self.epochs:
-            return [self._tuned(network, n, len(networks)) for n, network in enumerate(networks)]
+            # One at a time: what has been judged lets go of its weights, if it is not the best.
+            for number, network in enumerate(networks):
+                yield self._tuned(network, number, len(networks))
+            return
         waiting: dict[int, str] = {}
         for network in networks:
             if network.hash not in self._known and network.hash not in waiting.values():
@@ -313,7 +323,8 @@ class NetAdapt:
                 raise RuntimeError("the workers gave no answer")
             for number, evaluation in ended:
                 self._known[waiting.pop(number)] = evaluation
-        return [(self._known[network.hash], None) for network in networks]
+        for network in networks:
+            yield self._known[network.hash], None
 
     def _tuned(self, network: Network, done: int, count: int) -> tuple[Evaluation, Weights | None]:
         """A network trained on from the weights of the one before; the seed is trained first."""

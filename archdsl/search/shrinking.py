@@ -222,6 +222,14 @@ class Network:
                 low = place + 1
         return best
 
+    def narrowest(self) -> Network:
+        """The network with all widths at their least, one after the other."""
+        network = self
+        for width in self.widths:
+            made = (network.shrunk(width, count) for count in reversed(network.smaller(width)))
+            network = next((found for found in made if found is not None), network)
+        return network
+
     # ------------------------------------------------------------------------------ its figures
 
     @cached_property
