@@ -515,7 +515,9 @@ def _summary(study: Study, ending: Ending) -> None:
     rewarded = objectives.reward != "accuracy"
     names = [device.name for device in objectives.devices]
     columns = [">trial", ">accuracy", *([">reward"] if rewarded else [])]
-    columns += [*(f">ms on {name}" for name in names), ">MACs", ">parameters", ""]
+    others = [goal for goal in objectives.goals if goal.endswith("_bytes")]
+    columns += [*(f">ms on {name}" for name in names), ">MACs", ">parameters"]
+    columns += [*(f">{goal.removesuffix('_bytes')} bytes".replace("_", " ") for goal in others), ""]
     best, front = study.best, study.front
     assert best is not None
     rows: list[Row] = []
@@ -533,6 +535,7 @@ def _summary(study: Study, ending: Ending) -> None:
                 *(f"{trial.figures[f'latency_us:{name}'] / 1000:,.3f}" for name in names),
                 f"{trial.figures['macs']:,}",
                 f"{trial.figures['params']:,}",
+                *(f"{trial.figures[goal]:,}" for goal in others),
                 ", ".join(marks),
             )
         )

@@ -60,21 +60,31 @@ def _against(axes: Axes, study: Study, cost: str) -> None:
     axes.plot(xs, ys, "o", color=BLUE, markersize=4.5, label="front")
     if best is not None:
         axes.plot(*places([best]), "*", color=RED, markersize=10, label="best reward")
-    limits = {latency_of(name): time for name, time in (study.objectives.targets or {}).items()}
-    for name, kind, style in (
-        (limits, "target", "--"),
-        (study.objectives.bounds or {}, "bound", ":"),
-    ):
-        if cost in name:
-            axes.axvline(
-                name[cost] / scale, color=BLACK, linewidth=0.8, linestyle=style, label=kind
-            )
+    _limits(axes, study, cost, places(found)[0])
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy")
     axes.legend(loc="best")
     marks = list(zip(*places(found), strict=True))
     labels = [(x, y, str(t.number)) for t in front for (x,), (y,) in [places([t])]]
     figures.spread(axes, labels, marks)
+
+
+def _limits(axes: Axes, study: Study, cost: str, xs: Sequence[float]) -> None:
+    """Lines for the target and the bound of a cost; one far from all networks is only named."""
+    scale, _ = _unit(cost)
+    low, high = min(xs), max(xs)
+    room = max(high - low, 0.1 * high)
+    targets = {latency_of(name): time for name, time in (study.objectives.targets or {}).items()}
+    bounds = study.objectives.bounds or {}
+    for kind, wanted, style in (("target", targets, "--"), ("bound", bounds, ":")):
+        if cost not in wanted:
+            continue
+        at = wanted[cost] / scale
+        look = {"color": BLACK, "linewidth": 0.8, "linestyle": style}
+        if low - room <= at <= high + room:
+            axes.axvline(at, label=kind, **look)  # type: ignore[arg-type]
+        else:
+            axes.plot([], [], label=f"{kind}: {at:,.4g}", **look)  # type: ignore[arg-type]
 
 
 def _in_time(axes: Axes, study: Study) -> None:
