@@ -43,7 +43,7 @@ from archdsl.weights.initial import drawn
 
 from .torch_training import Seed, Side, ready, sized, threads
 
-_SCALES = (0, -500)
+_SCALES = (0, -500, -950)
 """Powers of two by which input and output are scaled, until no value is beyond float64."""
 
 _GATES = ("sigmoid", "hsigmoid")

@@ -23,7 +23,7 @@ LINKED = (
     *("docs/architectures.md", "docs/language.md", "docs/cost.md", "docs/weights.md"),
     *("docs/backends.md", "docs/dialects.md", "docs/differences.md", "docs/claims.md"),
     *("docs/limits.md", "docs/spaces.md", "docs/testing.md", "docs/algorithms.md"),
-    "docs/search.md",
+    *("docs/search.md", "docs/evaluators.md"),
     *("docs/netadapt.md", "docs/supernet.md"),
     *("docs/calibration.md", "benchmarks/README.md", "benchmarks/latency/README.md"),
 )
