@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from archdsl.compiler import Arch
+from archdsl.search.identity import canonical_hash
+from archdsl.search.objectives import Objectives
 from archdsl.search.ray_workers import RayWorkers
 from archdsl.search.space import Space, parse_space
+from archdsl.search.study import Study
 from archdsl.search.trials import Evaluation
 
 pytestmark = pytest.mark.slow
@@ -25,6 +28,7 @@ SPACE = """arch s input 8x8x3
 stem { conv_k{1,3}_o{8,16,24} ( k{3,5}_e{1,2,3} | skip ) }"""
 COUNT = 24
 """Trials of a search."""
+FIFTH = 4
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +54,24 @@ def cluster() -> Iterator[None]:
 
 
 class Evaluator:
-    """Notes which trial runs in which process, and counts parameters; `deadly` kills its worker."""
+    """Notes which trial runs in which process, and counts parameters.
 
-    def __init__(self, folder: Path, deadly: str = "", seconds: float = 0.05) -> None:
+    With `waits` the fifth waits to be killed; the network that is called `deadly` kills its worker.
+    """
+
+    def __init__(self, folder: Path, waits: bool = False) -> None:
         self.folder = folder
-        self.deadly = deadly
-        self.seconds = seconds
+        self.waits = waits
 
     def __call__(self, arch: Arch) -> float:
         with open(self.folder / "begun", "a") as file:
-            file.write(f"{arch.name} {os.getpid()}\n")
+            # A study names all networks after their space.
+            known_as = canonical_hash(arch) if arch.name == "s" else arch.name
+            file.write(f"{known_as} {os.getpid()}\n")
         print("a worker's output is not the driver's")
-        time.sleep(self.seconds)
-        if arch.name == self.deadly:
+        if self.waits and begun(self.folder).index((known_as, os.getpid())) == FIFTH:
+            time.sleep(600)
+        if arch.name == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
         if arch.name == "raises":
             raise ValueError("no such thing")
@@ -99,55 +108,81 @@ def gather(workers: RayWorkers, texts: dict[int, str]) -> dict[int, Evaluation]:
     return found
 
 
-class Assassin:
-    """Kills a worker from outside, as soon as the fifth trial has begun."""
+class Assassin(RayWorkers):
+    """Workers one of which is killed from outside, once the fifth trial has begun."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.victim = ""
+    victim = ""
 
-    def __call__(self, workers: RayWorkers) -> None:
-        wait = workers.wait
+    def __init__(self, evaluator: Evaluator, retries: int = 2) -> None:
+        super().__init__(evaluator, retries=retries)
+        self.folder = evaluator.folder
 
-        def waiting() -> list[tuple[int, Evaluation]]:
-            while not self.victim and len(begun(self.folder)) >= 5:
-                name, pid = begun(self.folder)[-1]
-                self.victim = name
-                os.kill(pid, signal.SIGKILL)
-            return wait()
-
-        workers.wait = waiting  # type: ignore[method-assign]
+    def wait(self) -> list[tuple[int, Evaluation]]:
+        if not self.victim and len(begun(self.folder)) > FIFTH:
+            self.victim, pid = begun(self.folder)[FIFTH]
+            os.kill(pid, signal.SIGKILL)
+        return super().wait()
 
 
-@pytest.mark.parametrize("retries", [2, 0])
-def test_a_killed_worker_costs_only_its_trial(
-    cluster: None, space: Space, tmp_path: Path, retries: int
+def test_without_retries_a_killed_worker_costs_its_trial(
+    cluster: None, space: Space, tmp_path: Path
 ) -> None:
-    workers = RayWorkers(Evaluator(tmp_path, seconds=0.3), retries=retries)
+    workers = Assassin(Evaluator(tmp_path, waits=True), retries=0)
     assert workers.slots == 2
-    assassin = Assassin(tmp_path)
-    assassin(workers)
     asked = texts(space)
     found = gather(workers, asked)
     workers.close()
-    victim = int(assassin.victim[1:])
+    victim = int(workers.victim[1:])
     assert sorted(found) == list(range(COUNT))
+    assert found.pop(victim) == Evaluation(None, "its worker died")
     for number, evaluation in found.items():
-        if number == victim and not retries:
-            assert evaluation == Evaluation(None, "its worker died")
-        else:
-            assert evaluation.accuracy == space.arch_of(space.encode(asked[number])).total.params
-            assert evaluation.fault is None
+        assert evaluation.accuracy == space.arch_of(space.encode(asked[number])).total.params
+        assert evaluation.fault is None
+    assert Counter(name for name, _ in begun(tmp_path)) == dict.fromkeys(
+        (f"t{n}" for n in range(COUNT)), 1
+    )
+
+
+def test_a_worker_is_killed_in_the_midst_of_a_search(
+    cluster: None, space: Space, tmp_path: Path
+) -> None:
+    """Every trial is there, complete, and evaluated once, but for the killed one's second try."""
+    teams: list[Assassin] = []
+
+    def start() -> Assassin:
+        teams.append(Assassin(Evaluator(tmp_path, waits=True)))
+        return teams[-1]
+
+    def study() -> Study:
+        return Study(
+            space,
+            Objectives(),
+            evaluator="parameters",
+            algorithm="random",
+            workers=start,
+            storage=tmp_path / "study.journal",
+        )
+
+    with study() as first:
+        assert first.run(COUNT // 2).evaluated == COUNT // 2
+    assert teams[0].victim
+    with study() as second:
+        assert second.run(COUNT // 2).evaluated == COUNT // 2
+        trials = [trial for trial in second.trials if trial.same_as is None]
+    assert len(trials) == COUNT // 2
+    for trial in trials:
+        assert trial.state == "complete"
+        assert trial.accuracy == trial.figures["params"]
     times = Counter(name for name, _ in begun(tmp_path))
-    expected = dict.fromkeys((f"t{n}" for n in range(COUNT)), 1)
-    assert times == expected | {assassin.victim: 2 if retries else 1}
-    assert len({pid for _, pid in begun(tmp_path)}) == 3
+    assert times.pop(teams[0].victim) == 2
+    assert set(times.values()) == {1}
+    assert len(times) == COUNT // 2 - 1
 
 
 def test_what_evaluators_do_is_told_in_sentences(
     cluster: None, space: Space, tmp_path: Path
 ) -> None:
-    workers = RayWorkers(Evaluator(tmp_path, deadly="deadly"), retries=1, timeout=2)
+    workers = RayWorkers(Evaluator(tmp_path), retries=1, timeout=2)
     names = ("raises", "nan", "hangs", "deadly", "fine")
     vector = space.member(0)
     found = gather(workers, {n: space.text_of(vector, name) for n, name in enumerate(names)})
@@ -181,6 +216,23 @@ def test_evaluators_by_name_and_programs(
         workers.close()
         assert found.accuracy == accuracy
         assert (found.fault or "").startswith(fault)
+
+
+def test_a_worker_that_dies_between_trials_costs_none(
+    cluster: None, space: Space, tmp_path: Path
+) -> None:
+    workers = RayWorkers(Evaluator(tmp_path), slots=1, retries=0)
+    for number in range(2):
+        workers.submit(number, space.text_of(space.member(number), f"t{number}"))
+        ((ended, evaluation),) = workers.wait()
+        assert (ended, evaluation.fault) == (number, None)
+        pid = begun(tmp_path)[-1][1]
+        os.kill(pid, signal.SIGKILL)
+        give_up = time.monotonic() + 30
+        while alive(pid) and time.monotonic() < give_up:
+            time.sleep(0.05)
+    workers.close()
+    assert [name for name, _ in begun(tmp_path)] == ["t0", "t1"]
 
 
 def test_a_program_ends_with_its_workers(cluster: None, space: Space, tmp_path: Path) -> None:

@@ -170,7 +170,13 @@ class RayWorkers:
     def _assign(self) -> None:
         """Give waiting trials to idle workers, and start the workers that are wanting."""
         while self._waiting and self._idle:
-            task, actor = self._waiting.popleft(), self._idle.pop()
+            actor = self._idle.pop()
+            try:
+                self._ray.get(actor.ready.remote(), timeout=_GRACE)
+            except self._ray.exceptions.RayError:
+                # It died between two trials, which costs none.
+                continue
+            task = self._waiting.popleft()
             task.actor, task.began = actor, time.monotonic()
             task.tries += 1
             self._running[actor.evaluate.remote(task.text)] = task
