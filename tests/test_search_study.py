@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from archdsl.search.space import parse_space
 from archdsl.search.study import ALIKE, IDLE, Study
 from archdsl.search.tables import Tables
 from archdsl.search.trials import Trial
-from archdsl.search.workers import LocalWorkers
+from archdsl.search.workers import LocalWorkers, _Child
 
 TEXT = """\
 arch small
@@ -203,7 +204,7 @@ def test_a_bound_or_target_that_no_network_reaches_is_an_error_before_anything_r
         Study(SPACE, missed, evaluator=counted)
     found = failure.value.diagnostics
     assert [one.code for one in found] == ["E1007"] * (len(smallest) + 1)
-    assert f"the least is {smallest['params']:,.0f} parameters: " in str(found[0].help)
+    assert f"the least is {smallest['params']:,.0f} parameters, of" in str(found[0].help)
     assert "the target" in found[-1].message
     assert not counted.asked
 
@@ -503,7 +504,7 @@ def test_a_study_in_a_database_goes_on_too(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- workers
 
 MODULE = """\
-import os, signal, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, time
 from pathlib import Path
 
 def good(arch):
@@ -527,6 +528,25 @@ def unruly(arch):
         sys.stdin.close()
     if kind == "exit":
         sys.exit(4)
+    if kind == "mute":
+        os.closerange(3, 64)
+        time.sleep(100)
+    if kind in ("forked", "back"):
+        child = os.fork()
+        if not child and kind == "forked":
+            time.sleep(100)
+        if child and kind == "forked":
+            Path(os.environ["PIDS"]).write_text(str(child))
+            os._exit(3)
+    if kind == "loud":
+        for _ in range(300):
+            print("x" * 99999, file=sys.stderr)
+        time.sleep(1.5)
+        print("the last word", file=sys.stderr)
+    if kind == "stuck":
+        Path(os.environ["PIDS"]).write_text(str(os.getpid()))
+        # It sleeps without letting go of Python's lock.
+        ctypes.PyDLL(None).sleep(100)
     return 0.5
 
 def slow(arch):
@@ -589,6 +609,97 @@ def test_children_that_misbehave_cost_their_own_network_alone(module: Path) -> N
     # What a child had started, even in a session of its own, is ended with it.
     assert gone(int((module / "pids").read_text()))
     assert "what went wrong" in log.read_text()
+
+
+def results(workers: Any, *names: str) -> dict[str, Any]:
+    """What becomes of networks of these names."""
+    found: dict[str, Any] = {}
+    try:
+        for number, name in enumerate(names):
+            workers.submit(number, text_of(name))
+        while len(found) < len(names):
+            ended = workers.wait()
+            assert ended
+            found |= {names[number]: evaluation for number, evaluation in ended}
+    finally:
+        workers.close()
+    return found
+
+
+def test_a_child_that_falls_silent_or_leaves_its_pipe_to_another_is_noticed(module: Path) -> None:
+    started = time.monotonic()
+    found = results(LocalWorkers("evaluators_here:unruly"), "mute", "forked", "fine")
+    assert found["mute"].fault in (
+        "the evaluator closed the pipe of its answers, and was ended",
+        # Its listener may notice first that it can listen no more.
+        "the evaluator was ended by SIGKILL",
+    )
+    assert found["forked"].fault == "the evaluator ended its process with exit status 3"
+    assert found["fine"].fault is None
+    assert gone(int((module / "pids").read_text()))
+    assert time.monotonic() - started < 60
+
+
+def test_one_evaluation_has_one_answer(module: Path) -> None:
+    names = ("back", "fine", "well")
+    found = results(LocalWorkers("evaluators_here:unruly", timeout=60), *names)
+    assert [found[name].accuracy for name in names] == [0.5, 0.5, 0.5]
+
+
+def test_what_an_evaluator_says_fills_no_disk_and_a_log_that_fails_ends_nothing(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archdsl.search.workers._SAID", 1 << 20)
+    log = module / "log"
+    sizes: list[int] = []
+    shorten = _Child.shorten
+
+    def watched(child: _Child) -> None:
+        shorten(child)
+        sizes.append(os.fstat(child._said.fileno()).st_size)
+
+    monkeypatch.setattr(_Child, "shorten", watched)
+    found = results(LocalWorkers("evaluators_here:unruly", log=log), "loud")
+    assert found["loud"].fault is None
+    assert max(sizes) <= 1 << 20
+    text = log.read_text()
+    assert len(text) < 1 << 17 and text.endswith("xxx\nthe last word\n")
+    workers = LocalWorkers("evaluators_here:unruly", log=module / "no" / "log")
+    assert "what went wrong" in results(workers, "crashed")["crashed"].fault
+
+
+def test_a_refusal_drops_nothing_that_ended_beside_it() -> None:
+    workers = LocalWorkers("digits")
+    child: Any = SimpleNamespace(number=3, said=lambda: "")
+    ended: list[Any] = []
+    workers._children.append(child)
+    workers._heard(SimpleNamespace(number=4), {"refused": "no"}, ended)  # type: ignore[arg-type]
+    answer = {"number": 3, "accuracy": 0.5, "fault": None, "extra": {}, "seconds": 1.0}
+    workers._heard(child, answer, ended)
+    assert [(number, found.accuracy) for number, found in ended] == [(3, 0.5)]
+    workers._waiting.append((5, ""))
+    with pytest.raises(EvaluatorError, match="no"):
+        workers.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a child is not ended")
+def test_a_child_that_is_stuck_in_c_ends_with_the_search(module: Path) -> None:
+    script = (
+        "import sys; from archdsl.search.workers import LocalWorkers; "
+        "w = LocalWorkers('evaluators_here:unruly'); w.submit(0, sys.argv[1]); "
+        "w.wait()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, text_of("stuck")],
+        env={**os.environ, "PYTHONPATH": os.fspath(module)},
+    )
+    pids, until = module / "pids", time.monotonic() + 60
+    while not (pids.exists() and pids.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert gone(int(pids.read_text()), 30)
 
 
 def test_children_are_kept_and_several_work_at_once(module: Path) -> None:
