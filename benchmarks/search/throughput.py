@@ -36,9 +36,9 @@ from measure import run_process
 from peers import by_ptflops, load
 
 FIGURES = ("params", "macs", "weight_bytes", "activation_bytes", "peak_activation_bytes")
-COUNTS = {"texts": 300, "lists": 5_000, "vectors": 20_000, "peers": 2}
+COUNTS = {"texts": 300, "lists": 2_000, "vectors": 10_000, "peers": 2}
 """Candidates of each form in a round."""
-LINES = (500, 3_000)
+LINES = (300, 2_000)
 """Lines of the two runs of `cost --jsonl`."""
 TARGETS = {"texts": 2_000, "lists": 20_000, "vectors": 100_000}
 
