@@ -28,7 +28,7 @@ from archdsl.search.records import Busy
 from archdsl.search.space import parse_space
 from archdsl.search.study import ALIKE, IDLE, Study
 from archdsl.search.tables import Tables
-from archdsl.search.trials import Trial
+from archdsl.search.trials import Evaluation, Trial
 from archdsl.search.workers import LocalWorkers, _Child
 
 TEXT = """\
@@ -300,6 +300,49 @@ def test_an_evaluator_that_never_works_ends_the_search() -> None:
     (found,) = failure.value.diagnostics
     assert found.code == "E1008" and "no data for" in found.message
     assert len(study.trials) == ALIKE
+
+
+def test_an_evaluator_that_has_worked_may_fail_as_often_as_it_likes() -> None:
+    def tired(arch: Any) -> float:
+        if study.evaluated >= 2:
+            raise FileNotFoundError("no data")
+        return 0.5
+
+    study = Study(SPACE, Objectives(), evaluator=tired, algorithm=Listed(ALL))
+    study.run(2)
+    assert study.run(2 + 2 * ALIKE).failed == 2 * ALIKE
+
+
+class AtOnce:
+    """Workers whose evaluations end together."""
+
+    slots = 4
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def submit(self, number: int, text: str) -> None:
+        self.numbers.append(number)
+
+    def wait(self) -> list[tuple[int, Evaluation]]:
+        ended, self.numbers = self.numbers, []
+        return [(number, Evaluation(number / 100)) for number in ended]
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_ended_together_is_kept_together(tmp_path: Path) -> None:
+    def stop(trial: Trial) -> None:
+        raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"evaluator": "any", "workers": AtOnce, "storage": tmp_path / "s"}
+    with Study(SPACE, Objectives(), **options, algorithm="random") as study:
+        with pytest.raises(KeyboardInterrupt):
+            study.run(8, stop)
+        assert study.evaluated == 4
+    with Study(SPACE, Objectives(), **options, algorithm="random") as study:
+        assert [trial.number for trial in study.complete] == [0, 1, 2, 3]
 
 
 # ------------------------------------------------------------------------------------- storage

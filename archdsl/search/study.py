@@ -60,8 +60,8 @@ class Study:
     and their time limit themselves.
 
     `algorithm` is the name of one of `archdsl.search.algorithms` (to which `algorithm_settings`
-    go), or one that the caller has made for this space; without one it is `pymoo-nsga2` where there are
-    several goals and no target, else `evolution`. `storage` is a file, or the URL of a
+    go), or one that the caller has made for this space; without one it is `pymoo-nsga2` where
+    there are several goals and no target, else `evolution`. `storage` is a file, or the URL of a
     database that Optuna knows; without one the study is forgotten with the process.
 
     Raises:
@@ -257,8 +257,8 @@ class _Run:
         self._waiting: dict[str, list[Unfinished]] = {}
         """Proposals of networks that are under way, by hash; the first of each is the one."""
         self._idle = 0
-        self._faults: list[str] | None = []
-        """Why the first evaluations failed, until one has not."""
+        self._faults: list[str] | None = None if study._known else []
+        """Why the first evaluations failed, until one has not, now or in an earlier run."""
 
     def run(self) -> Ending:
         again, self.study._again = self.study._again, []
@@ -326,13 +326,14 @@ class _Run:
             study._records.propose(asked, trial)
         study._count += 1
         if trial is not None:
-            self._learn(trial, asked.hash)
+            study._learn(trial, asked.hash)
+            self._show(trial)
 
     def _put(self, asked: Unfinished) -> None:
         """Have a network evaluated, or wait for the same one that is under way."""
         known = self.study._known.get(asked.hash)
         if known is not None:
-            self._finish(asked, self._like(asked, known))
+            self._show(self._finish(asked, self._like(asked, known)))
             return
         waiting = self._waiting.setdefault(asked.hash, [])
         waiting.append(asked)
@@ -343,13 +344,19 @@ class _Run:
             self.workers.submit(asked.number, self.study.space.text_of(asked.vector))
 
     def _wait(self) -> None:
+        """Take down all that has ended, before anybody may want to end the search."""
+        ended: list[Trial] = []
+        finished: list[Trial] = []
         for number, evaluation in self.workers.wait():
             asked = self._under_way.pop(number)
             trial = self._judged(asked, evaluation)
             others = self._waiting.pop(asked.hash)[1:]
-            self._finish(asked, trial)
-            for other in others:
-                self._finish(other, self._like(other, trial))
+            ended.append(trial)
+            finished.append(self._finish(asked, trial))
+            finished += [self._finish(other, self._like(other, trial)) for other in others]
+        for trial in finished:
+            self._show(trial)
+        for trial in ended:
             self._count_fault(trial)
 
     def _judged(self, asked: Unfinished, evaluation: Evaluation) -> Trial:
@@ -386,13 +393,13 @@ class _Run:
         evaluation = Evaluation(known.accuracy, known.fault, known.extra)
         return replace(self._judged(asked, evaluation), same_as=first)
 
-    def _finish(self, asked: Unfinished, trial: Trial) -> None:
+    def _finish(self, asked: Unfinished, trial: Trial) -> Trial:
         if self.study._records is not None:
             self.study._records.finish(trial, asked.hash)
-        self._learn(trial, asked.hash)
+        self.study._learn(trial, asked.hash)
+        return trial
 
-    def _learn(self, trial: Trial, hash: str) -> None:
-        self.study._learn(trial, hash)
+    def _show(self, trial: Trial) -> None:
         if self._watch is not None:
             self._watch(trial)
 

@@ -26,6 +26,10 @@ from archdsl.search.trials import Evaluation, Evaluator
 
 _TAIL = 1 << 16
 """Bytes of what an evaluator says of a network that are kept."""
+_SAID = 1 << 24
+"""Bytes that it may have said of a network before those beyond the tail are thrown away."""
+_LOOK = 1.0
+"""Seconds between looks at the children: who has died, and who says too much."""
 _LOADING = 300.0
 """Seconds that a child may take until it is ready, where the time limit is shorter."""
 
@@ -94,6 +98,8 @@ class LocalWorkers:
         self._waiting: deque[tuple[int, str]] = deque()
         self._children: list[_Child] = []
         self._selector = selectors.DefaultSelector()
+        self._refused: str | None = None
+        """Why the evaluator cannot be had."""
 
     def submit(self, number: int, text: str) -> None:
         """Have the network of a text evaluated, under the number of its trial."""
@@ -108,16 +114,26 @@ class LocalWorkers:
         """
         ended: list[tuple[int, Evaluation]] = []
         while not ended and (self._waiting or self._busy()):
+            if self._refused is not None:
+                raise EvaluatorError(self._refused)
             self._assign()
-            until = min((child.until for child in self._busy()), default=0.0)
-            left = None if until == float("inf") else max(0.0, until - time.monotonic())
-            ready = self._selector.select(left)
-            for key, _ in ready:
+            until = min((child.until for child in self._busy()), default=float("inf"))
+            # What it left may hold the pipe open, and so its end is not that of its answers. What
+            # it has answered by now is in the pipe.
+            dead = {child for child in self._children if child.dead}
+            left = 0.0 if dead else max(0.0, min(_LOOK, until - time.monotonic()))
+            for key, _ in self._selector.select(left):
                 child: _Child = key.data
                 for said in child.read():
                     self._heard(child, said, ended)
                 if child.over:
                     self._lost(child, ended)
+                else:
+                    dead.discard(child)
+            for child in dead.intersection(self._children):
+                self._lost(child, ended)
+            for child in self._children:
+                child.shorten()
             for child in self._busy():
                 if time.monotonic() >= child.until:
                     self._late(child, ended)
@@ -150,10 +166,15 @@ class LocalWorkers:
 
     def _heard(self, child: _Child, said: Mapping[str, Any], ended: list[Any]) -> None:
         if "refused" in said:
-            raise EvaluatorError(said["refused"])
+            # What others have found meanwhile is not lost for it.
+            self._refused = str(said["refused"])
+            return
         if "ready" in said:
             child.ready = True
             child.begin(self._timeout)
+            return
+        if said.get("number") is None or said["number"] != child.number:
+            # A process that the evaluator forked came back from it too.
             return
         number, child.number = child.number, None
         self._take_down(number, child)
@@ -183,11 +204,18 @@ class LocalWorkers:
         child.end()
 
     def _take_down(self, number: int | None, child: _Child) -> str:
-        """Add what a child has said to the log; the last line of it."""
+        """Add what a child has said to the log; the last line of it.
+
+        A search is not worth less without its log, and goes on.
+        """
         text = child.said()
         if text and self._log is not None:
-            with open(self._log, "a", encoding="utf-8", errors="replace") as log:
-                log.write(f"--- trial {number}\n{text.rstrip()}\n")
+            heading = "between trials" if number is None else f"trial {number}"
+            with (
+                suppress(OSError),
+                open(self._log, "a", encoding="utf-8", errors="replace") as log,
+            ):
+                log.write(f"--- {heading}\n{text.rstrip()}\n")
         return next((line for line in reversed(text.split("\n")) if line.strip()), "")
 
 
@@ -200,8 +228,10 @@ class _Child:
         self.ready = False
         self.over = False
         self._began = time.monotonic()
-        self._said: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        _append(self._said.fileno())
         self._unread = b""
+        self._kept = b""
         # A session of its own: Ctrl-C at the terminal is for the search, which ends its children.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BEGIN, json.dumps([p or os.getcwd() for p in sys.path])],
@@ -224,7 +254,11 @@ class _Child:
 
     @property
     def idle(self) -> bool:
-        return self.number is None and self._process.poll() is None
+        return self.number is None and not self.dead
+
+    @property
+    def dead(self) -> bool:
+        return self._process.poll() is not None
 
     @property
     def seconds(self) -> float:
@@ -246,20 +280,33 @@ class _Child:
         data = os.read(self.answers.fileno(), 1 << 16)
         self.over = not data
         *lines, self._unread = (self._unread + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [said for line in lines if (said := _object(line)) is not None]
 
     def said(self) -> str:
         """The end of what it has said since this was asked last."""
+        text, self._kept = self._taken(), b""
+        return text.decode("utf-8", "replace")
+
+    def shorten(self) -> None:
+        """Throw away all but the end of what it has said, where that is too much for the disk."""
+        if os.fstat(self._said.fileno()).st_size > _SAID:
+            self._kept = self._taken()
+
+    def _taken(self) -> bytes:
         name = self._said.fileno()
         size = os.fstat(name).st_size
-        text = os.pread(name, _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace")
+        text = self._kept + os.pread(name, _TAIL, max(0, size - _TAIL))
+        # The child appends to it, wherever its end is.
         os.ftruncate(name, 0)
-        return text
+        return text[-_TAIL:]
 
     def ending(self, last: str) -> str:
-        """Why it ended, in a sentence."""
-        status = self._process.wait()
+        """Why it ended, in a sentence; one that has only fallen silent is still there."""
         said = f" ({one_line(last)})" if last else ""
+        try:
+            status = self._process.wait(_LOOK)
+        except subprocess.TimeoutExpired:
+            return f"the evaluator closed the pipe of its answers, and was ended{said}"
         if status < 0:
             with suppress(ValueError):
                 return f"the evaluator was ended by {signal.Signals(-status).name}{said}"
@@ -272,6 +319,22 @@ class _Child:
         for pipe in (self._orders, self.answers, self._said):
             with suppress(OSError):
                 pipe.close()
+
+
+def _append(file: int) -> None:
+    """Have what is written to a file go to its end, also when it has become shorter."""
+    import fcntl
+
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None for one that an evaluator wrote where only answers belong."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 # What the search can import its evaluators can, and the programs that these run are left alone.
