@@ -43,6 +43,10 @@ def moody(arch):
         raise RuntimeError(f"diverged after {arch.cost().params} steps")
     return 0.5
 
+def loud(arch):
+    print("a word")
+    return sized(arch)
+
 def broken(arch):
     raise FileNotFoundError("no data")
 """
@@ -227,9 +231,14 @@ def test_what_cannot_be_asked_is_refused(run: Run, words: tuple[str, ...], said:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_database_keeps_a_study_too(run: Run, folder: Path) -> None:
-    asked = (*SIZED, "--storage", f"sqlite:///{folder}/studies.db", "--json")
+    url = f"sqlite:///{folder}/studies.db"
+    asked = ("space.arch", "--evaluator", "searched_here:loud", "--storage", url, "--json")
+    # What an evaluator says has a place, though no study has made the folder.
     assert json.loads(run(*asked, "--budget", "3").stdout)["evaluated"] == 3
-    assert json.loads(run(*asked, "--budget", "4").stdout)["evaluated"] == 4
+    assert "a word" in (folder / "small-search" / "evaluator.log").read_text()
+    again = run(*asked, "--budget", "4")
+    assert json.loads(again.stdout)["evaluated"] == 4
+    assert f"going on with {url}: 3 networks are evaluated" in again.stderr
     assert not (folder / "small-search" / "study.journal").exists()
 
 

@@ -241,6 +241,8 @@ def search(
         space, objectives, chosen, algorithm, algorithm_settings, seed, where, folder, cluster
     )
     with study:
+        # The storage may be elsewhere, and the log is begun before there are results.
+        folder.mkdir(exist_ok=True)
         return _run(study, budget, folder, where, json)
 
 
@@ -378,11 +380,12 @@ def _on_cluster(chosen: Chosen, cluster: dict[str, Any]) -> Callable[[], Workers
 
 
 def _run(study: Study, budget: int, folder: Path, where: str, json: bool) -> Status:
-    from archdsl.search.records import Busy
+    from archdsl.search.records import Busy, without_password
 
     before = study.evaluated
     if before:
-        say(f"going on with {visible(where)}: {before} networks are evaluated")
+        said = "networks are" if before > 1 else "network is"
+        say(f"going on with {visible(without_password(where))}: {before} {said} evaluated")
     failures: list[ArchError] = []
     ending = study.ending()
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -127,11 +128,11 @@ class Records:
             raise
         except Exception as error:
             first = str(error).strip().split("\n")[0][:200] or type(error).__name__
-            where = _without_password(self._where)
+            where = without_password(self._where)
             raise OSError(f"{where}: {first.replace(self._where, where)}") from None
 
     def _unreadable(self, why: str) -> ArchError:
-        return _unreadable(_without_password(self._where), why)
+        return _unreadable(without_password(self._where), why)
 
     def _begin(self, name: str, identity: Mapping[str, Any]) -> int:
         """The study's number in the storage, made where there is none."""
@@ -144,7 +145,7 @@ class Records:
             if stored is None and trials:
                 raise self._unreadable(f"`{name}` was begun by another program")
             if any("outcome" in trial.user_attrs for trial in trials):
-                require_same(stored, whole, _without_password(self._where))
+                require_same(stored, whole, without_password(self._where))
             if stored == json.loads(json.dumps(whole)):
                 return study
             # Nothing has come of it: what it was of, such as a misspelt name, is no matter.
@@ -339,11 +340,18 @@ def _hushed(optuna: Any) -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _without_password(where: str) -> str:
-    """A URL as it may be shown."""
+def without_password(where: str) -> str:
+    """A storage as it may be shown: a file, or a URL without what is secret in it.
+
+    >>> without_password("postgresql://me:secret@host/studies?sslpassword=secret&connect_timeout=3")
+    'postgresql://me@host/studies?sslpassword=...&connect_timeout=3'
+    """
     scheme, there, rest = where.partition("://")
+    if not there:
+        return where
     user, at, place = rest.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}@{place}" if there and at else where
+    place = re.sub(r"(?i)([?&][^=&]*(?:passw|secret|token)[^=&]*=)[^&]*", r"\1...", place)
+    return f"{scheme}://{user.partition(':')[0]}{at}{place}"
 
 
 def _locked(path: str) -> int | None:
