@@ -32,7 +32,7 @@ from archdsl.search.tables import Tables
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"size": 16, "epochs": 4}
-DRAWN, SEARCHED = 50, 40
+DRAWN, SEARCHED = 50, 30
 AGAIN = 4
 """Networks of each side that are trained anew, under these seeds."""
 SEEDS = (1,)
