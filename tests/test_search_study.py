@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from archdsl.roofline.reward import absolute_reward, mnasnet_reward
 from archdsl.search.bounds import least, unreachable
 from archdsl.search.objectives import Objectives, Unweighable, read_goals
 from archdsl.search.outcomes import EvaluatorError
-from archdsl.search.records import Busy
+from archdsl.search.records import Busy, require_free
 from archdsl.search.space import parse_space
 from archdsl.search.study import ALIKE, IDLE, Study
 from archdsl.search.tables import Tables
@@ -525,7 +526,7 @@ def test_two_searches_do_not_write_one_study(tmp_path: Path) -> None:
     Study(SPACE, Objectives(), evaluator=parameters, storage=where).close()
 
 
-def test_a_study_in_a_database_goes_on_too(tmp_path: Path) -> None:
+def test_a_study_in_a_database_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
     counted = Counted(3)
     options: dict[str, Any] = {"evaluator": counted, "algorithm": "random", "storage": url}
@@ -535,13 +536,67 @@ def test_a_study_in_a_database_goes_on_too(tmp_path: Path) -> None:
     with Study(SPACE, Objectives(), **options) as study:
         study.run(6)
     assert len(counted.asked) == len(set(counted.asked)) == 6
-    # A second search of the same study is noticed by its trials.
-    with Study(SPACE, Objectives(), **options) as one, Study(SPACE, Objectives(), **options) as two:
-        one.run(7)
-        with pytest.raises(Busy):
-            two.run(8)
+    # Two that begin at the very same time are noticed by their trials.
+    with Study(SPACE, Objectives(), **options) as one:
+        monkeypatch.setattr("archdsl.search.records.require_free", lambda *_: None)
+        with Study(SPACE, Objectives(), **options) as two:
+            one.run(7)
+            with pytest.raises(Busy):
+                two.run(8)
     with pytest.raises(OSError, match="unable to open"):
         Study(SPACE, Objectives(), evaluator=parameters, storage="sqlite:////no/such/folder/x.db")
+
+
+def test_a_study_that_somebody_is_at_work_on_in_a_database_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+
+    def study(**options: Any) -> Study:
+        given: dict[str, Any] = {"evaluator": parameters, "algorithm": "random", "storage": url}
+        return Study(SPACE, Objectives(), **(given | options))
+
+    with study() as first:
+        # With the same settings its trials are its own; with others there is nothing yet to keep.
+        for options in ({}, {"seed": 1}):
+            with pytest.raises(Busy, match=f"{os.getpid()} on "):
+                study(**options)
+        first.run(2)
+        thread = first._records._owner._thread  # type: ignore[union-attr]
+        assert thread.is_alive()
+    with study() as second:
+        assert second.evaluated == 2
+    assert not thread.is_alive()
+    monkeypatch.setattr("archdsl.search.records._BEAT", 0.01)
+    monkeypatch.setattr("archdsl.search.records._SILENT", 0.5)
+    with study() as third:
+        owner = third._records._owner  # type: ignore[union-attr]
+        time.sleep(0.6)
+        with pytest.raises(Busy):
+            study()
+        # One that has fallen silent, and one that has died on this machine, are at work no more.
+        monkeypatch.setattr(type(owner), "leave", lambda self: self._over.set())
+    time.sleep(0.6)
+    study().close()
+    monkeypatch.setattr("archdsl.search.records._SILENT", 1e9)
+    with pytest.raises(Busy):
+        study()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = {"host": socket.gethostname(), "pid": ended.pid, "time": time.time()}
+    require_free(here, url)
+    with pytest.raises(Busy, match="elsewhere"):
+        require_free({**here, "host": "elsewhere"}, url)
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    url = "postgresql+psycopg2://me:secret@localhost/studies"
+    with pytest.raises(
+        ImportError, match="psycopg2, is missing; pip install psycopg2-b"
+    ) as failure:
+        Study(SPACE, Objectives(), evaluator=parameters, storage=url)
+    assert "secret" not in str(failure.value)
 
 
 # ------------------------------------------------------------------------------------- workers

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +29,12 @@ FORMAT = 1
 
 _STALE = 1.0
 """Seconds after which a lock of the journal is one that a process left when it was killed."""
+
+
+_BEAT = 15.0
+"""Seconds between the signs of life of a process that is at work on a study in a database."""
+_SILENT = 60.0
+"""Seconds without one after which it is held to be gone."""
 
 
 class Busy(Exception):
@@ -56,9 +64,10 @@ class Records:
     the same.
 
     Raises:
-        ImportError: Optuna is not installed; the message names the install line.
+        ImportError: Optuna or a database's driver is not installed; the message names the install
+            line.
         ArchError: E1006 for a study of something else, E1009 for what is no study.
-        Busy: another process is at work on the file.
+        Busy: another process is at work on the file, or on the study in a database.
         OSError: the file cannot be written.
     """
 
@@ -74,6 +83,7 @@ class Records:
         self._objectives = objectives
         self._optuna = _optuna()
         self._lock: Any = None
+        self._owner: _Owner | None = None
         self._where = os.fspath(storage)
         self.told: list[Told] = []
         """Those that are over, in the order in which they came to be."""
@@ -90,7 +100,10 @@ class Records:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, or of the study in a database."""
+        if self._owner is not None:
+            self._owner.leave()
+            self._owner = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -119,6 +132,7 @@ class Records:
 
         Raises:
             Busy: a trial of ours was ended by another process.
+            ImportError: the database's driver is missing; the message names the install line.
         """
         try:
             yield
@@ -126,6 +140,8 @@ class Records:
             raise Busy("another process is at work on this study") from None
         except (OSError, ArchError, Busy):
             raise
+        except ImportError as error:
+            raise ImportError(_driver_missing(without_password(self._where), error)) from None
         except Exception as error:
             first = str(error).strip().split("\n")[0][:200] or type(error).__name__
             where = without_password(self._where)
@@ -137,20 +153,27 @@ class Records:
     def _begin(self, name: str, identity: Mapping[str, Any]) -> int:
         """The study's number in the storage, made where there is none."""
         whole = {"format": FORMAT, **identity}
+        shared = self._lock is None
         there = [study for study in self._storage.get_all_studies() if study.study_name == name]
         if there:
             study: int = there[0]._study_id
             stored = there[0].user_attrs.get("archdsl")
             trials = self._storage.get_all_trials(study, deepcopy=False)
+            if shared:
+                require_free(there[0].user_attrs.get(_OWNER), without_password(self._where))
             if stored is None and trials:
                 raise self._unreadable(f"`{name}` was begun by another program")
             if any("outcome" in trial.user_attrs for trial in trials):
                 require_same(stored, whole, without_password(self._where))
             if stored == json.loads(json.dumps(whole)):
+                if shared:
+                    self._owner = _Owner(self._storage, study)
                 return study
             # Nothing has come of it: what it was of, such as a misspelt name, is no matter.
             self._storage.delete_study(study)
         study = self._storage.create_new_study(self._directions(), name)
+        if shared:
+            self._owner = _Owner(self._storage, study)
         self._storage.set_study_user_attr(study, "archdsl", whole)
         self._storage.set_study_user_attr(study, "goals", list(self._objectives.goals))
         return study
@@ -276,6 +299,65 @@ class Records:
         return list(self._objectives.values(trial.accuracy, trial.figures))
 
 
+# --------------------------------------------------------------------------------------- owner
+
+
+class _Owner:
+    """This process, as it is written to a study in a database: a file has a lock instead."""
+
+    def __init__(self, storage: Any, study: int) -> None:
+        self._storage, self._study = storage, study
+        self._over = threading.Event()
+        self._write({**_here(), "time": time.time()})
+        # An evaluation may take hours, during which nothing else is written.
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        self._over.set()
+        self._thread.join(_STALE)
+        # Where the database is gone, the silence tells.
+        with suppress(Exception):
+            self._write(None)
+
+    def _live(self) -> None:
+        while not self._over.wait(_BEAT):
+            with suppress(Exception):
+                self._write({**_here(), "time": time.time()})
+
+    def _write(self, owner: dict[str, Any] | None) -> None:
+        self._storage.set_study_user_attr(self._study, _OWNER, owner)
+
+
+_OWNER = "archdsl:owner"
+
+
+def _here() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def require_free(owner: Any, where: str) -> None:
+    """Refuse a study of which another process has lately said that it is at work on it.
+
+    Of the processes of this machine it is known whether they live.
+
+    Raises:
+        Busy: one is.
+    """
+    if not isinstance(owner, dict) or time.time() - owner["time"] > _SILENT:
+        return
+    if owner["host"] == socket.gethostname():
+        try:
+            os.kill(owner["pid"], 0)
+        except ProcessLookupError:
+            return
+        except OSError:
+            pass
+    raise Busy(
+        f"another process is at work on the study in {where}: {owner['pid']} on {owner['host']}"
+    )
+
+
 # ------------------------------------------------------------------------------------ identity
 
 
@@ -327,6 +409,22 @@ def _optuna() -> Any:
         message = f'studies are kept by Optuna ({error}); pip install "archdsl[search]"'
         raise ImportError(message) from None
     return optuna
+
+
+def _driver_missing(where: str, error: ImportError) -> str:
+    """Optuna says that there is none, and its cause says of what name."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "name", None) is None:
+        cause = cause.__cause__ or cause.__context__
+    name = str(getattr(cause, "name", None) or "").partition(".")[0]
+    if not name:
+        return f"{where}: the driver of the database cannot be imported ({error})"
+    install = f"pip install {_DRIVERS.get(name, name)}"
+    return f"{where}: the driver of the database, {name}, is missing; {install}"
+
+
+_DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""What a driver's package is called, where not as its module."""
 
 
 @contextmanager
