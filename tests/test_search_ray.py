@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from archdsl.compiler import Arch
+from archdsl.limits import raised
+from archdsl.search import ray_workers
 from archdsl.search.identity import canonical_hash
 from archdsl.search.objectives import Objectives
+from archdsl.search.outcomes import EvaluatorError
 from archdsl.search.ray_workers import RayWorkers
 from archdsl.search.space import Space, parse_space
 from archdsl.search.study import Study
@@ -29,6 +33,7 @@ stem { conv_k{1,3}_o{8,16,24} ( k{3,5}_e{1,2,3} | skip ) }"""
 COUNT = 24
 """Trials of a search."""
 FIFTH = 4
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +72,13 @@ class Evaluator:
         with open(self.folder / "begun", "a") as file:
             # A study names all networks after their space.
             known_as = canonical_hash(arch) if arch.name == "s" else arch.name
-            file.write(f"{known_as} {os.getpid()}\n")
+            file.write(f"{known_as} {os.getppid()}\n")
         print("a worker's output is not the driver's")
-        if self.waits and begun(self.folder).index((known_as, os.getpid())) == FIFTH:
+        if self.waits and begun(self.folder).index((known_as, os.getppid())) == FIFTH:
             time.sleep(600)
         if arch.name == "deadly":
+            os.kill(os.getppid(), signal.SIGKILL)
+        if arch.name == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if arch.name == "raises":
             raise ValueError("no such thing")
@@ -183,7 +190,7 @@ def test_what_evaluators_do_is_told_in_sentences(
     cluster: None, space: Space, tmp_path: Path
 ) -> None:
     workers = RayWorkers(Evaluator(tmp_path), retries=1, timeout=2)
-    names = ("raises", "nan", "hangs", "deadly", "fine")
+    names = ("raises", "nan", "hangs", "deadly", "killed", "fine")
     vector = space.member(0)
     found = gather(workers, {n: space.text_of(vector, name) for n, name in enumerate(names)})
     workers.close()
@@ -192,30 +199,121 @@ def test_what_evaluators_do_is_told_in_sentences(
         "nan": "the evaluator gave nan, and an accuracy is a finite number",
         "hangs": "it took longer than 2 s, and was ended",
         "deadly": "its worker died in each of 2 tries",
+        "killed": "the evaluator was ended by SIGKILL (a worker's output is not the driver's) "
+        "in each of 2 tries",
         "fine": None,
     }
     # What the evaluator says is no reason to ask it again.
     times = Counter(name for name, _ in begun(tmp_path))
-    assert times == {"raises": 1, "nan": 1, "hangs": 1, "deadly": 2, "fine": 1}
+    assert times == {"raises": 1, "nan": 1, "hangs": 1, "deadly": 2, "killed": 2, "fine": 1}
 
 
 def test_evaluators_by_name_and_programs(
     cluster: None, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ray_mine.py").write_text("def half(arch, of=1.0): return of / 2\n")
+    (tmp_path / "ray_mine.py").write_text(
+        "def half(arch, of=1.0):\n    print('half of', of)\n    return of / 2\n"
+    )
     monkeypatch.chdir(tmp_path)
     text = {0: space.text_of(space.member(0))}
-    for arguments, accuracy, fault in (
-        ({"evaluator": "ray_mine:half", "settings": {"of": 3.0}}, 1.5, ""),
-        ({"evaluator": "ray_mine:none"}, None, "on a worker: the module 'ray_mine' has no"),
-        ({"evaluator": "", "program": "sh -c 'cat >/dev/null; echo 7'"}, 7.0, ""),
+    log = tmp_path / "log"
+    for arguments, accuracy in (
+        ({"evaluator": "ray_mine:half", "settings": {"of": 3.0}}, 1.5),
+        ({"evaluator": "", "program": "sh -c 'cat >/dev/null; echo 7'"}, 7.0),
     ):
-        workers = RayWorkers(**arguments, cpus=0.5)
+        workers = RayWorkers(**arguments, cpus=0.5, log=log)
         assert workers.slots == 4
         found = gather(workers, text)[0]
         workers.close()
-        assert found.accuracy == accuracy
-        assert (found.fault or "").startswith(fault)
+        assert (found.accuracy, found.fault) == (accuracy, None)
+    assert log.read_text() == "--- trial 0\nhalf of 3.0\n"
+
+
+def test_an_evaluator_that_cannot_be_had_is_no_trial(
+    cluster: None, space: Space, tmp_path: Path
+) -> None:
+    """As with local workers; nothing is recorded as failed."""
+    for evaluator, why in (
+        ("ray_none:none", "on a worker: the module 'ray_none' cannot be imported"),
+        ("digitz", "on a worker: no evaluator is called `digitz`"),
+    ):
+        study = Study(
+            space,
+            Objectives(),
+            evaluator=evaluator,
+            workers=lambda evaluator=evaluator: RayWorkers(evaluator, slots=1),
+            storage=tmp_path / f"{evaluator}.journal",
+        )
+        with study, pytest.raises(EvaluatorError, match=why):
+            study.run(3)
+        assert study.trials == []
+
+
+def test_raised_limits_hold_on_workers(cluster: None, tmp_path: Path) -> None:
+    text = "arch a input 8x8x3 stem { r1001_k1_o8 }"
+    with raised(repeats=1001):
+        workers = RayWorkers(Evaluator(tmp_path), slots=1)
+    (found,) = gather(workers, {0: text}).values()
+    workers.close()
+    assert found.fault is None
+
+
+def test_a_full_cluster_is_waited_for(
+    cluster: None, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where it only seems to have room, not for ever."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray_workers, "_SILENCE", 1.0)
+    monkeypatch.setattr(ray_workers, "_STARTING", 1.0)
+    monkeypatch.setattr(ray_workers, "_PATIENCE", 0.2)
+
+    class Other:
+        """An actor of somebody else."""
+
+        def there(self) -> None:
+            pass
+
+    other = ray.remote(Other).options(num_cpus=2).remote()
+    ray.get(other.there.remote())
+    said: list[str] = []
+
+    def say(message: str) -> None:
+        """The other one makes room as soon as it is heard that it is waited for."""
+        said.append(message)
+        if len(said) == 1:
+            monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 2.0})
+
+    workers = RayWorkers(Evaluator(tmp_path), slots=1, retries=1, say=say)
+    text = space.text_of(space.member(0))
+    assert gather(workers, {0: text}) == {
+        0: Evaluation(None, "no worker could be started (not within 1 s) in each of 2 tries")
+    }
+    assert said == ["waiting for a worker: the cluster has no 1 CPU to spare"]
+    monkeypatch.undo()
+    ray.kill(other)
+    assert gather(workers, {1: text})[1].fault is None
+    workers.close()
+
+
+def test_a_worker_that_fails_makes_room_for_the_next(
+    cluster: None, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is alive, and has its resources."""
+
+    class Failing(ray_workers._Worker):
+        def evaluate(self, number: int, text: str) -> ray_workers._Answer:
+            if not os.path.exists("failed"):
+                Path("failed").touch()
+                raise OSError("no more processes can be started")
+            return super().evaluate(number, text)
+
+    monkeypatch.setattr(ray_workers, "_Worker", Failing)
+    monkeypatch.chdir(tmp_path)
+    workers = RayWorkers(Evaluator(tmp_path), cpus=2, retries=1)
+    found = gather(workers, {0: space.text_of(space.member(0), "fine")})
+    workers.close()
+    assert found[0].fault is None
+    assert Path("failed").exists()
 
 
 def test_a_worker_that_dies_between_trials_costs_none(
@@ -235,9 +333,12 @@ def test_a_worker_that_dies_between_trials_costs_none(
     assert [name for name, _ in begun(tmp_path)] == ["t0", "t1"]
 
 
-def test_a_program_ends_with_its_workers(cluster: None, space: Space, tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    command = f"sh -c 'echo $$ > {note}.part; mv {note}.part {note}; sleep 600; echo 1'"
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_program_ends_with_its_worker(
+    killed: bool, cluster: None, space: Space, tmp_path: Path
+) -> None:
+    note = tmp_path / "pids"
+    command = f"sh -c 'echo $$ $PPID > {note}.part; mv {note}.part {note}; sleep 600; echo 1'"
     workers = RayWorkers("", program=command, slots=1)
     workers.submit(0, space.text_of(space.member(0)))
     give_up = time.monotonic() + 30
@@ -245,11 +346,17 @@ def test_a_program_ends_with_its_workers(cluster: None, space: Space, tmp_path: 
         workers._assign()
         for ref in workers._ray.wait([*workers._running, *workers._starting], timeout=0.1)[0]:
             workers._settle(ref)
-    workers.close()
-    pid = int(note.read_text())
-    while alive(pid) and time.monotonic() < give_up:
+    pids = [int(word) for word in note.read_text().split()]
+    if killed:
+        # The program's parent is the worker's child.
+        stat = Path(f"/proc/{pids[1]}/stat").read_text()
+        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    else:
+        workers.close()
+    while any(map(alive, pids)) and time.monotonic() < give_up:
         time.sleep(0.1)
-    assert not alive(pid)
+    assert not any(map(alive, pids))
+    workers.close()
 
 
 def alive(pid: int) -> bool:
@@ -275,6 +382,74 @@ def test_what_a_cluster_cannot_give(cluster: None) -> None:
             RayWorkers("digits", **wrong)
 
 
+COUNTING = """
+import os, time
+from archdsl.search.identity import canonical_hash
+
+def count(arch):
+    # The fifth waits to be killed, the ninth to be interrupted.
+    mine = f"{canonical_hash(arch)} {os.getppid()}"
+    with open("begun", "a") as file:
+        file.write(mine + "\\n")
+    if open("begun").read().split("\\n").index(mine) in (4, 8):
+        time.sleep(600)
+    return arch.total.params
+"""
+
+
+def test_a_search_of_the_command_line_loses_nothing(cluster: None, tmp_path: Path) -> None:
+    """One worker is killed; the search is interrupted, and the same command goes on."""
+    ray = pytest.importorskip("ray")
+    (tmp_path / "ray_counting.py").write_text(COUNTING)
+    words = ["search", str(DOCS / "tiny_space.arch"), "--evaluator", "ray_counting:count"]
+    words += ["--algorithm", "random", "--budget", "12", "-o", "out", "--engine", "ray"]
+    words += ["--ray-address", ray.get_runtime_context().gcs_address]
+
+    def searching() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "archdsl", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def nth(number: int) -> tuple[str, int]:
+        give_up = time.monotonic() + 60
+        while len(begun(tmp_path)) <= number and search.poll() is None:
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        return begun(tmp_path)[number]
+
+    search = searching()
+    victim, pid = nth(4)
+    os.kill(pid, signal.SIGKILL)
+    nth(8)
+    search.send_signal(signal.SIGINT)
+    out, err = search.communicate(timeout=60)
+    assert (search.returncode, out) == (130, ""), err
+    assert "the same command goes on" in err
+    before = len(begun(tmp_path))
+    search = searching()
+    out, err = search.communicate(timeout=60)
+    assert search.returncode == 0, err
+    trials = [json.loads(line) for line in (tmp_path / "out" / "trials.jsonl").open()]
+    trials = [trial for trial in trials if trial["same_as"] is None]
+    assert len(trials) == 12
+    assert {trial["state"] for trial in trials} == {"complete"}
+    assert all(trial["accuracy"] == trial["params"] for trial in trials)
+    # What was under way is tried again, and nothing else.
+    first, second = (
+        Counter(name for name, _ in part)
+        for part in (begun(tmp_path)[:before], begun(tmp_path)[before:])
+    )
+    assert first.pop(victim) == 2
+    assert {*first.values(), *second.values()} == {1}
+    again = first.keys() & second.keys()
+    assert 1 <= len(again) <= 2
+    assert len(first.keys() | second.keys() | {victim}) == 12
+
+
 INTERRUPTED = """
 import os, signal, sys, time
 from archdsl.search.ray_workers import RayWorkers
@@ -283,7 +458,7 @@ def evaluator(arch, first=sys.argv[1], second=sys.argv[2]):
     print("a worker's output is not the driver's")
     if not os.path.exists(first):
         open(first, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGKILL)
     open(second, "w").close()
     time.sleep(600)
 

@@ -1,36 +1,51 @@
 """Evaluators on a Ray cluster: `archdsl search --engine ray`.
 
-Each worker is an actor with the resources of one trial, and evaluates one network at a time. A
-worker that dies, or whose time is up, takes its trial with it and nothing else: another one is
-started in its place. `docs/ray.md` says how to use it.
+Each worker is an actor with the resources of one trial. It evaluates one network at a time as a
+search on its machine would, in a child process that ends when it does. A worker that dies takes
+its trial with it and nothing else: another one is started in its place. `docs/ray.md` says how to
+use it.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import pickle
 import socket
 import sys
+import tempfile
 import time
+import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
 
-from archdsl.compiler import parse
-from archdsl.lang.diagnostics import ArchError
-from archdsl.search.evaluators import Program, resolve
-from archdsl.search.outcomes import evaluate, one_line
+from pydantic import BeforeValidator
+
+from archdsl.compiler import Arch
+from archdsl.limits import in_force, raised
+from archdsl.search.evaluators import Program
+from archdsl.search.outcomes import EvaluatorError, one_line
 from archdsl.search.trials import Evaluation, Evaluator
+from archdsl.search.workers import LocalWorkers
 
 _STORE_BYTES = 100_000_000
 """Of a local cluster's object store: texts and numbers are all that it holds."""
 _GRACE = 5.0
-"""Seconds that a program, which its worker ends itself, has above the time limit."""
-_PATIENCE = 0.5
-"""Seconds between looks at the clock."""
+"""Seconds in which a worker says that it is still there."""
+_PATIENCE = 2.0
+"""Seconds between looks at what the cluster has to spare."""
+_STARTING = 300.0
+"""Seconds that a worker may take to start, while the cluster has what it needs to spare."""
+_SILENCE = 30.0
+"""Seconds without a worker after which that is said."""
+_ENVIRONMENT = {"RAY_kill_child_processes_on_worker_exit": "0"}
+"""Of workers: Ray would kill their children alone, and what those started would live on. A child
+whose worker is gone ends all that it started, and itself."""
 
 
 @dataclass
@@ -41,7 +56,24 @@ class _Task:
     text: str
     tries: int = 0
     actor: Any = None
-    began: float = 0.0
+
+
+@dataclass
+class _Start:
+    """A worker that is not ready; `since` counts only while there is room for it."""
+
+    actor: Any
+    since: float
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What comes back from a worker: an evaluation, or why the evaluator cannot be had."""
+
+    evaluation: Evaluation | None
+    refused: str | None
+    said: str
+    """What the evaluator said, as the log has it."""
 
 
 class RayWorkers:
@@ -58,7 +90,8 @@ class RayWorkers:
     `cpus` (`--cpus`) and `gpus` (`--gpus`) are what each of them needs.
 
     A trial whose worker dies is tried again `retries` times. `timeout` is the time limit of a try
-    in seconds, counted from when a worker is ready for it; then the worker is killed.
+    in seconds, counted from when its evaluator is ready for it; then the evaluator is killed. What
+    evaluators say is added to the file `log`, and `say` is told where the cluster has no room.
 
     Raises:
         ImportError: Ray is not installed.
@@ -80,53 +113,61 @@ class RayWorkers:
         retries: int = 2,
         timeout: float | None = None,
         program: str | None = None,
+        log: str | os.PathLike[str] | None = None,
+        say: Callable[[str], object] | None = None,
     ) -> None:
         _check(slots, cpus, gpus, retries, timeout)
         self._ray = _ray()
-        made: Any = evaluator
         if program is not None:
-            made = Program(program, timeout)
-        self._program = isinstance(made, Program)
+            evaluator = Program(program)
+        asked = {**self._asked(evaluator, dict(settings or {})), "timeout": timeout}
+        self._arguments = (asked, dict(in_force()), os.getcwd(), list(sys.path))
         self._retries = retries
-        self._limit = timeout
-        if self._program and timeout is not None:
-            self._limit = timeout + _GRACE
-        asked = made if isinstance(made, str) else self._pickled(made)
-        self._arguments = (asked, dict(settings or {}), os.getcwd(), list(sys.path))
+        self._log = log
+        self._say = say
+        self._needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._connected = _connect(self._ray, address)
         self._waiting: deque[_Task] = deque()
         self._running: dict[Any, _Task] = {}
-        self._starting: dict[Any, Any] = {}
+        self._starting: dict[Any, _Start] = {}
         self._idle: list[Any] = []
+        self._looked = self._served = time.monotonic()
         try:
-            room = self._room(cpus, gpus)
+            room = self._room()
             # A cluster elsewhere may get further nodes.
             if room < 1 and (slots is None or address == "local"):
                 raise ValueError(
                     f"no node of the cluster has {cpus:g} CPU and {gpus:g} GPU for a trial"
                 )
             self.slots = room if slots is None else slots
-            options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
-            if self._program:
-                # One for `stop`, which comes while the program runs.
-                options["max_concurrency"] = 2
-            self._actor = self._ray.remote(_Worker).options(**options)
+            self._actor = self._ray.remote(_Worker).options(
+                num_cpus=cpus,
+                num_gpus=gpus,
+                max_restarts=0,
+                runtime_env={"env_vars": _ENVIRONMENT},
+            )
         except BaseException:
             self.close()
             raise
 
-    def _pickled(self, evaluator: Evaluator) -> bytes:
+    def _asked(self, evaluator: str | Evaluator, settings: dict[str, Any]) -> dict[str, Any]:
+        """The evaluator, as `LocalWorkers` takes it."""
+        if isinstance(evaluator, str):
+            return {"evaluator": evaluator, "settings": settings}
+        if isinstance(evaluator, Program):
+            return {"program": evaluator.command}
         try:
-            return bytes(self._ray.cloudpickle.dumps(evaluator))
+            pickled = self._ray.cloudpickle.dumps(evaluator)
         except Exception as error:
             raise ValueError(f"the evaluator cannot be sent to workers: {error}") from error
+        text = base64.b64encode(pickled).decode("ascii")
+        return {"evaluator": f"{__name__}:{sent.__name__}", "settings": {"evaluator": text}}
 
-    def _room(self, cpus: float, gpus: float) -> int:
+    def _room(self) -> int:
         """How many trials the nodes have room for; at most a million."""
-        needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
         rooms = [
-            min(int(node["Resources"].get(name, 0.0) / need) for name, need in needs.items())
+            min(int(node["Resources"].get(name, 0.0) / need) for name, need in self._needs.items())
             for node in self._ray.nodes()
             if node["Alive"]
         ]
@@ -140,23 +181,28 @@ class RayWorkers:
         self._assign()
 
     def wait(self) -> list[tuple[int, Evaluation]]:
-        """What has ended, with its numbers; nothing where nothing is under way."""
+        """What has ended, with its numbers; nothing where nothing is under way.
+
+        Raises:
+            EvaluatorError: a worker cannot have the evaluator; there is none, or it lacks a
+                package.
+        """
         while self._waiting or self._running:
             self._assign()
             watched = [*self._running, *self._starting]
             done, _ = self._ray.wait(watched, num_returns=1, timeout=_PATIENCE)
             ended = [found for ref in done if (found := self._settle(ref)) is not None]
-            ended += self._late()
+            ended += self._unplaced()
             if ended:
                 return ended
         return []
 
     def close(self) -> None:
         """End all workers, and the connection; a cluster that was started here ends with it."""
-        self._end([task.actor for task in self._running.values()])
-        for actor in (*self._starting.values(), *self._idle):
-            with suppress(Exception):
-                self._ray.kill(actor)
+        working = [task.actor for task in self._running.values()]
+        starting = [start.actor for start in self._starting.values()]
+        for actor in (*working, *starting, *self._idle):
+            self._end(actor)
         self._waiting.clear()
         self._running.clear()
         self._starting.clear()
@@ -175,107 +221,147 @@ class RayWorkers:
                 self._ray.get(actor.ready.remote(), timeout=_GRACE)
             except self._ray.exceptions.RayError:
                 # It died between two trials, which costs none.
+                self._end(actor)
                 continue
             task = self._waiting.popleft()
-            task.actor, task.began = actor, time.monotonic()
+            task.actor = actor
             task.tries += 1
-            self._running[actor.evaluate.remote(task.text)] = task
+            self._running[actor.evaluate.remote(task.number, task.text)] = task
         room = self.slots - len(self._running) - len(self._starting)
         for _ in range(min(room, len(self._waiting) - len(self._starting))):
             actor = self._actor.remote(*self._arguments)
-            self._starting[actor.ready.remote()] = actor
+            self._starting[actor.ready.remote()] = _Start(actor, time.monotonic())
 
     def _settle(self, ref: Any) -> tuple[int, Evaluation] | None:
-        """Take down what has become of a worker; its trial's number and end, if that ended."""
+        """Take down what has become of a worker; its trial's number and end, if that ended.
+
+        Raises:
+            EvaluatorError: it cannot have the evaluator.
+        """
         try:
-            found = self._ray.get(ref)
-        except self._ray.exceptions.RayError:
-            return self._died(ref)
-        if ref in self._starting:
-            self._idle.append(self._starting.pop(ref))
+            answer: _Answer | None = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            return self._died(ref, error)
+        self._served = time.monotonic()
+        if answer is None:
+            self._idle.append(self._starting.pop(ref).actor)
             return None
         task = self._running.pop(ref)
         self._idle.append(task.actor)
-        return task.number, found
+        if answer.said and self._log is not None:
+            # A search is not worth less without its log.
+            with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
+                log.write(answer.said)
+        if answer.refused is not None:
+            self._waiting.appendleft(task)
+            raise EvaluatorError(f"on a worker: {answer.refused}")
+        assert answer.evaluation is not None
+        if answer.evaluation.lost:
+            return self._lost(task, answer.evaluation)
+        return task.number, answer.evaluation
 
-    def _died(self, ref: Any) -> tuple[int, Evaluation] | None:
-        if ref in self._starting:
-            del self._starting[ref]
-            if not self._waiting:
-                return None
-            # It was started for the first of them.
-            task = self._waiting.popleft()
-            task.tries += 1
-        else:
+    def _died(self, ref: Any, error: Exception) -> tuple[int, Evaluation] | None:
+        """A worker is gone, or is of no more use."""
+        if ref in self._running:
             task = self._running.pop(ref)
+            self._end(task.actor)
+            return self._lost(task, Evaluation(None, "its worker died"))
+        return self._not_started(ref, _last_line(error))
+
+    def _not_started(self, ref: Any, why: str) -> tuple[int, Evaluation] | None:
+        self._end(self._starting.pop(ref).actor)
+        if not self._waiting:
+            return None
+        # It was started for the first of them.
+        task = self._waiting.popleft()
+        task.tries += 1
+        return self._lost(task, Evaluation(None, f"no worker could be started ({why})"))
+
+    def _lost(self, task: _Task, found: Evaluation) -> tuple[int, Evaluation] | None:
+        """A try was in vain, and not by the evaluator's doing."""
         if task.tries <= self._retries:
             self._waiting.appendleft(task)
             return None
         again = f" in each of {task.tries} tries" if task.tries > 1 else ""
-        return task.number, Evaluation(None, f"its worker died{again}")
+        return task.number, replace(found, fault=f"{found.fault}{again}")
 
-    def _late(self) -> list[tuple[int, Evaluation]]:
-        """Kill the workers whose time is up."""
-        if self._limit is None:
-            return []
+    def _unplaced(self) -> list[tuple[int, Evaluation]]:
+        """End workers that do not start though there is room; say so where there is none."""
         now = time.monotonic()
-        late = [(r, task) for r, task in self._running.items() if now - task.began > self._limit]
-        self._end([task.actor for _, task in late])
-        for ref, _ in late:
-            del self._running[ref]
-        fault = f"it took longer than {self._limit:g} s, and was ended"
-        return [
-            (task.number, Evaluation(None, fault, seconds=now - task.began)) for _, task in late
-        ]
+        if not self._starting or now - self._looked < _PATIENCE:
+            return []
+        self._looked = now
+        free = self._ray.available_resources()
+        if any(free.get(name, 0.0) < need for name, need in self._needs.items()):
+            # The room may be that of workers of other searches, for as long as these like.
+            for start in self._starting.values():
+                start.since = now
+            if not self._running and self._say is not None and now - self._served > _SILENCE:
+                self._served = math.inf
+                needs = " and ".join(f"{need:g} {name}" for name, need in self._needs.items())
+                self._say(f"waiting for a worker: the cluster has no {needs} to spare")
+            return []
+        late = [ref for ref, start in self._starting.items() if now - start.since > _STARTING]
+        why = f"not within {_STARTING:g} s"
+        return [found for ref in late if (found := self._not_started(ref, why)) is not None]
 
-    def _end(self, actors: Sequence[Any]) -> None:
-        """End workers in the midst of a trial."""
-        # Where the cluster is gone, so are they.
+    def _end(self, actor: Any) -> None:
+        # Where the cluster is gone, so is it.
         with suppress(Exception):
-            if self._program and actors:
-                stopped = [actor.stop.remote() for actor in actors]
-                self._ray.wait(stopped, num_returns=len(stopped), timeout=_GRACE)
-        for actor in actors:
-            with suppress(Exception):
-                self._ray.kill(actor)
+            self._ray.kill(actor)
 
 
 class _Worker:
-    """An actor on the cluster. What its evaluator is, it finds out there, in the same folder."""
+    """An actor on the cluster: a search's local workers there, of which it has one."""
 
     def __init__(
-        self, evaluator: str | bytes, settings: Mapping[str, Any], folder: str, path: Sequence[str]
+        self, asked: Mapping[str, Any], limits: Mapping[str, int], folder: str, path: Sequence[str]
     ) -> None:
         # Another machine may not have them.
         with suppress(OSError):
             os.chdir(folder)
         sys.path += [place for place in path if place not in sys.path]
-        self._fault: str | None = None
-        try:
-            if isinstance(evaluator, str):
-                self._evaluator = resolve(evaluator, settings)
-            else:
-                self._evaluator = pickle.loads(evaluator)
-        except Exception as error:
-            self._fault = one_line(f"on a worker: {error}")
+        self._log = Path(tempfile.gettempdir(), f"archdsl-{uuid.uuid4().hex}.log")
+        with raised(**limits):
+            self._workers = LocalWorkers(**asked, log=self._log)
 
     def ready(self) -> None:
-        """Comes back once the evaluator is there."""
+        """Comes back once the worker is there."""
 
-    def stop(self) -> None:
-        """Kill the program that runs: it outlives its worker."""
-        if self._fault is None and isinstance(self._evaluator, Program):
-            self._evaluator.stop()
-
-    def evaluate(self, text: str) -> Evaluation:
+    def evaluate(self, number: int, text: str) -> _Answer:
         """What is to be said of the network of a text."""
-        if self._fault is not None:
-            return Evaluation(None, self._fault)
+        self._workers.submit(number, text)
         try:
-            arch = parse(text)
-        except ArchError as error:
-            return Evaluation(None, f"on a worker: {error.diagnostics[0].message}")
-        return evaluate(self._evaluator, arch)
+            ((_, found),) = self._workers.wait()
+        except EvaluatorError as error:
+            return _Answer(None, str(error), self._said())
+        return _Answer(found, None, self._said())
+
+    def _said(self) -> str:
+        try:
+            text = self._log.read_text("utf-8", "replace")
+            self._log.unlink()
+        except OSError:
+            return ""
+        return text
+
+
+def _unpickled(text: str) -> Any:
+    try:
+        return pickle.loads(base64.b64decode(text))
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def sent(arch: Arch, evaluator: Annotated[Any, BeforeValidator(_unpickled)]) -> Any:
+    """An evaluator for `resolve`, whose setting is the callable that was sent to the workers."""
+    return evaluator(arch)
+
+
+def _last_line(error: Exception) -> str:
+    """Ray's messages end with what was raised on the worker."""
+    lines = [line for line in str(error).split("\n") if line.strip()]
+    return one_line(lines[-1] if lines else type(error).__name__)
 
 
 def _check(

@@ -30,6 +30,8 @@ class Evaluation:
     extra: Mapping[str, float] = field(default_factory=dict)
     """What else it said."""
     seconds: float = 0.0
+    lost: bool = False
+    """Whether somebody else ended the evaluator, as a machine that is out of memory does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,9 +185,10 @@ class LocalWorkers:
         """A child ended by itself."""
         number, seconds = child.number, child.seconds
         fault = child.ending(self._take_down(number, child))
+        lost = child.killed
         self._drop(child)
         if number is not None:
-            ended.append((number, Evaluation(None, fault, seconds=seconds)))
+            ended.append((number, Evaluation(None, fault, seconds=seconds, lost=lost)))
 
     def _late(self, child: _Child, ended: list[Any]) -> None:
         number, seconds = child.number, child.seconds
@@ -259,6 +260,10 @@ class _Child:
     @property
     def dead(self) -> bool:
         return self._process.poll() is not None
+
+    @property
+    def killed(self) -> bool:
+        return self._process.poll() == -signal.SIGKILL
 
     @property
     def seconds(self) -> float:
