@@ -89,6 +89,17 @@ def load_data(
     return _load(name, _stamp(name), sides, channels, seed, validation)
 
 
+def parts(images: int, batch: int) -> int:
+    """Into how many batches images are split: of `batch` at most, but of two at least.
+
+    One image of a single pixel has no variance, which norms want.
+
+    >>> parts(10, 4), parts(9, 8), parts(3, 2), parts(1, 8)
+    (3, 2, 1, 1)
+    """
+    return max(1, min(math.ceil(images / batch), images // 2))
+
+
 def batches(
     images: Array,
     labels: Array,
@@ -103,8 +114,7 @@ def batches(
     Each is moved by up to `shift` of its sides, the border repeated, and mirrored by half a chance
     where `flip` is set.
     """
-    count = math.ceil(len(images) / batch)
-    for indices in np.array_split(rng.permutation(len(images)), count):
+    for indices in np.array_split(rng.permutation(len(images)), parts(len(images), batch)):
         yield _augmented(images[indices], rng, shift, flip), labels[indices]
 
 

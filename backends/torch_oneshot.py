@@ -9,7 +9,6 @@ network's time is off the target, the time being looked up. In the first part on
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 
 from archdsl.backend import compile
 from archdsl.compiler import Arch, overridden, parse
-from archdsl.datasets import VALIDATION, Data, batches, load_data
+from archdsl.datasets import VALIDATION, Data, batches, load_data, parts
 from archdsl.files import Content, write_together
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic
@@ -40,6 +39,7 @@ from archdsl.search.outcomes import EvaluatorError, Failed
 from archdsl.search.reading import read_plan
 from archdsl.search.records import require_same
 from archdsl.search.space import Space, Vector
+from archdsl.search.study import digest_of
 from archdsl.search.tables import Tables
 from archdsl.weights.tensors import safetensors
 
@@ -238,6 +238,12 @@ class OneShot:
             raise ArchError(faults)
         self.trained = refitted(space, classes=classes, size=settings.size)
         """The same on the images that are learned from."""
+        if self.trained.count != self.space.count:
+            # Shapes decide what is a member: one must be drawn that can be both.
+            raise Failed(
+                f"on images of {settings.size}x{settings.size} pixels only {self.trained.count:,} "
+                f"of the space's {self.space.count:,} networks are possible; take a larger size"
+            )
         for paths in self.trained.graphs:
             for node in paths.levels[-1]:
                 shape = node.state.shape
@@ -282,13 +288,13 @@ class OneShot:
     def _feed(self, image: Inputs, judged: bool, begun: int) -> Iterator[tuple[Any, Any]]:
         """Batches without end; the first `begun` were there before."""
         images, labels = self._part(image, judged)
-        batch, settings = min(self.settings.batch, len(images)), self.settings
+        settings = self.settings
         shift, flip = (0.0, False) if judged else (settings.shift, settings.flip)
-        epoch, skipped = divmod(begun, math.ceil(len(images) / batch))
+        epoch, skipped = divmod(begun, parts(len(images), settings.batch))
         while True:
             rng = np.random.default_rng((settings.seed, epoch, int(judged)))
             for number, found in enumerate(
-                batches(images, labels, batch, rng, shift=shift, flip=flip)
+                batches(images, labels, settings.batch, rng, shift=shift, flip=flip)
             ):
                 if number >= skipped:
                     yield found
@@ -461,9 +467,8 @@ class OneShot:
             norm.momentum = None
             norm.train()
         images, _ = self._part(image, judged=False)
-        batch = min(self.settings.batch, len(images))
         with torch.no_grad():
-            for some in np.array_split(images, math.ceil(len(images) / batch)):
+            for some in np.array_split(images, parts(len(images), self.settings.batch)):
                 module(torch.tensor(some, device=self.settings.device))
         return {key: value.cpu().numpy() for key, value in module.state_dict().items()}
 
@@ -474,10 +479,9 @@ class OneShot:
         """All that a search must have in common with one that it goes on with."""
         settings = asdict(self.settings)
         del settings["epochs"]  # of what comes behind
-        text = self.given.source.text
         wanted = self.objectives.identity()
         return {
-            "space": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "space": digest_of(self.given),
             "data": self.data_name,
             **{name: wanted[name] for name in ("reward", "targets", "devices")},
             **settings,

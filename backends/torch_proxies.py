@@ -1,8 +1,8 @@
 """Zero-cost proxies: scores of a network that was never trained. They rank, and are no accuracies.
 
-Of both, more is better. `synflow` is the logarithm of SynFlow (Tanaka et al., arXiv:2006.05467,
-equation 5), summed over a network as Abdelfattah et al. do (arXiv:2101.08134, section 3.2).
-`naswot` is that of Mellor et al. (arXiv:2006.04647, section 3; ReLU codes and log-determinant).
+Of both, more is better. `synflow` is the logarithm of SynFlow (Tanaka et al., arXiv:2006.05467),
+summed over a network as Abdelfattah et al. do (arXiv:2101.08134). `naswot` is that of Mellor et al.
+(arXiv:2006.04647): codes of signs, and the log-determinant of how alike they are.
 """
 
 from __future__ import annotations

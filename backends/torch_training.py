@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from archdsl.backend import compile
 from archdsl.compiler import Arch
-from archdsl.datasets import DIGITS, Data, batches, load_data
+from archdsl.datasets import DIGITS, Data, batches, load_data, parts
 from archdsl.ir.execute import Array
 from archdsl.search.outcomes import EvaluatorError, Failed
 
@@ -141,7 +141,7 @@ class Training:
             if self.optimizer == "adamw"
             else torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
         )
-        steps = epochs * math.ceil(len(data.train) / self.batch)
+        steps = epochs * parts(len(data.train), self.batch)
         warm = max(1, steps // 10)
         step = 0
         module.train()
@@ -187,8 +187,9 @@ class Training:
             if isinstance(part, nn.Dropout):
                 part.eval()
         with torch.no_grad():
-            for start in range(0, len(data.train), self.batch):
-                module(self._tensor(data.train[start : start + self.batch]))
+            # In parts of equal size: each weighs the same, and a norm has no variance of one image.
+            for part in np.array_split(data.train, parts(len(data.train), self.batch)):
+                module(self._tensor(part))
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum
 

@@ -179,6 +179,10 @@ def test_what_a_search_refuses(data: str, tmp_path: Path) -> None:
         oneshot(SPACE.replace("pool fc", "conv_o16").replace("_s22_e2", "_e2"), data)
     with pytest.raises(Failed, match="training diverged"):
         oneshot(SPACE, data, lr=100.0, steps=40)
+    halved = "conv_k3_s22_o8 conv_k3_s22_o8 ( conv_k3_s22_o8 | k3 ) ( conv_k3_s22_o8 | k3 )"
+    deep = f"arch deep input 64x64x1 stem {{ {halved} }} head {{ pool fc }}"
+    with pytest.raises(Failed, match="on images of 8x8 pixels only 3 of the space's 4 networks"):
+        oneshot(deep, data, size=8)
     with pytest.raises(ValueError, match="batch 1: must be from 2 to"):
         oneshot(SPACE, data, batch=1)
     with pytest.raises(archdsl.ArchError) as caught:

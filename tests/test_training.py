@@ -251,6 +251,16 @@ def test_what_is_wrong_with_a_folder() -> None:
     assert "photos cannot be read; `cat/broken.png`" in said(_folder / "data", 8)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 9, 33])
+@pytest.mark.parametrize("batch", [2, 3, 4, 8, 32])
+def test_no_batch_has_one_image(count: int, batch: int) -> None:
+    images = np.zeros((count, 1, 1, 1), np.float32)
+    sizes = [len(x) for x, _ in batches(images, np.arange(count), batch, np.random.default_rng(0))]
+    assert sum(sizes) == count
+    assert min(sizes) >= min(2, count) and max(sizes) <= batch + (count % batch == 1)
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_batches_have_every_image_once() -> None:
     images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones(
         (1, 1, 4, 4), np.float32
