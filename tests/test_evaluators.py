@@ -223,6 +223,20 @@ def test_what_is_wrong_with_a_name_or_a_setting(
     assert "\n" not in str(caught.value)
 
 
+def test_the_line_that_installs_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [EntryPoint("mine", "evaluators_here:Mine", GROUP)]
+    monkeypatch.setattr("archdsl.plugins.entry_points", lambda group: entries)
+    line = 'pip install "archdsl[search]"'
+
+    def lacking(*_: object) -> None:
+        raise ImportError(f"the digits come with scikit-learn; {line}", name="sklearn")
+
+    monkeypatch.setattr(EntryPoint, "load", lacking)
+    with pytest.raises(EvaluatorError) as caught:
+        resolve("mine")
+    assert str(caught.value).count(line) == 1
+
+
 def test_one_name_of_two_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [EntryPoint("mine", f"a:{value}", GROUP) for value in ("f", "g")]
     monkeypatch.setattr("archdsl.plugins.entry_points", lambda group: entries)

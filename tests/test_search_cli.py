@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 import archdsl
 from archdsl.cli.program import program
+from archdsl.search.reports import write_tables
 from archdsl.search.space import parse_space
 
 TEXT = """\
@@ -240,6 +241,30 @@ def test_a_database_keeps_a_study_too(run: Run, folder: Path) -> None:
     assert json.loads(again.stdout)["evaluated"] == 4
     assert f"going on with {url}: 3 networks are evaluated" in again.stderr
     assert not (folder / "small-search" / "study.journal").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_tables_grow_while_it_runs(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[int] = []
+
+    def counting(study: Any, where: Path) -> None:
+        write_tables(study, where)
+        lines.append(len((where / "trials.jsonl").read_text().splitlines()))
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("archdsl.cli.searching._EVERY", 0.0)
+    monkeypatch.setattr("archdsl.cli.searching._SHARE", 0)
+    monkeypatch.setattr("archdsl.search.reports.write_tables", counting)
+    assert run(*SIZED, "--algorithm", "random", "--budget", "3").exit_code == 0
+    assert lines[:3] == [1, 2, 3]
+
+
+def test_a_fault_of_ours_is_no_refusal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, budget: int, watch: Any) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("archdsl.search.study.Study.run", broken)
+    assert run(*SIZED, "--budget", "3").exit_code == 70
 
 
 @pytest.mark.parametrize("missing", ["optuna", "matplotlib"])

@@ -27,7 +27,7 @@ from archdsl.search.objectives import Objectives, Unweighable, read_goals
 from archdsl.search.outcomes import EvaluatorError
 from archdsl.search.records import Busy, require_free
 from archdsl.search.space import parse_space
-from archdsl.search.study import ALIKE, IDLE, Study
+from archdsl.search.study import ALIKE, IDLE, Study, digest_of
 from archdsl.search.tables import Tables
 from archdsl.search.trials import Evaluation, Trial
 from archdsl.search.workers import LocalWorkers, _Child
@@ -456,6 +456,18 @@ def test_a_study_of_something_else_is_not_gone_on_with(what: str, tmp_path: Path
     options["space"] = parse_space(f"# mine\n{TEXT}")
     with Study(**options) as study:
         assert study.evaluated == 1
+
+
+def test_strings_are_of_a_space_and_comments_and_layout_are_not() -> None:
+    text = 'arch s\nsource "a#b"\ninput 8x8x3\nstem { conv_k{1,3}_o{8,16} }\n'
+    digest = digest_of(parse_space(text))
+    for other in (
+        "# mine\n" + text,
+        text.replace("\n", ' # it\'s "so"\n\n'),
+        text.replace("{ conv", "{ # first\n  conv"),
+    ):
+        assert digest_of(parse_space(other)) == digest
+    assert digest_of(parse_space(text.replace("a#b", "a#c"))) != digest
 
 
 def test_what_was_begun_in_vain_is_nothing_to_keep_to(tmp_path: Path) -> None:

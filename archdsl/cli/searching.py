@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,12 @@ _MOST = 1_000_000
 
 _SHOWN = 5
 """Reasons of failures, and numbers of trials, that are printed."""
+
+_EVERY = 10.0
+"""Seconds between writings of the tables while a search runs."""
+
+_SHARE = 50
+"""How many times as long as a writing takes the next one waits."""
 
 _BOUNDS = {
     "max_macs": "macs",
@@ -237,6 +244,7 @@ def search(
     if engine == "ray":
         asked = {"address": ray_address, "cpus": cpus, "gpus": gpus, "retries": retries}
         cluster = {key: value for key, value in asked.items() if value is not None}
+        cluster |= {"log": folder / "evaluator.log", "say": say}
     study = _study(
         space, objectives, chosen, algorithm, algorithm_settings, seed, where, folder, cluster
     )
@@ -330,10 +338,18 @@ def _study(
         Refusal: an algorithm, an evaluator or a package is not there, or the study is in use.
         ArchError: what is asked for cannot be had, or the study is one of something else.
     """
+    from archdsl.search.algorithms import make
     from archdsl.search.programs import Program
     from archdsl.search.records import Busy
-    from archdsl.search.study import Study
+    from archdsl.search.study import Study, usual_algorithm
 
+    if algorithm is None:
+        algorithm = usual_algorithm(objectives)
+    try:
+        # The study makes its own; what is wrong with the words is said here.
+        make(algorithm, space, seed, **algorithm_settings)
+    except (ImportError, ValueError) as failure:
+        raise Refusal(visible(str(failure))) from None
     with refusing():
         evaluator: Any = chosen.evaluator
         if chosen.program is not None:
@@ -352,7 +368,7 @@ def _study(
                 storage=where,
                 log=folder / "evaluator.log",
             )
-        except (ImportError, ValueError, Busy, ConnectionError) as failure:
+        except (ImportError, Busy) as failure:
             raise Refusal(visible(str(failure))) from None
 
 
@@ -364,14 +380,17 @@ def _on_cluster(chosen: Chosen, cluster: dict[str, Any]) -> Callable[[], Workers
     def start() -> Workers:
         from archdsl.search.ray_workers import RayWorkers
 
-        return RayWorkers(
-            chosen.evaluator or "",
-            chosen.settings,
-            slots=slots,
-            timeout=chosen.timeout,
-            program=chosen.program,
-            **cluster,
-        )
+        try:
+            return RayWorkers(
+                chosen.evaluator or "",
+                chosen.settings,
+                slots=slots,
+                timeout=chosen.timeout,
+                program=chosen.program,
+                **cluster,
+            )
+        except (ImportError, ValueError, ConnectionError) as failure:
+            raise Refusal(visible(str(failure))) from None
 
     return start
 
@@ -390,10 +409,10 @@ def _run(study: Study, budget: int, folder: Path, where: str, json: bool) -> Sta
     ending = study.ending()
     try:
         with refusing(), _progress(study, budget) as watch:
-            ending = study.run(budget, watch)
+            ending = study.run(budget, _tabling(study, folder, watch))
     except ArchError as failure:
         failures.append(failure)
-    except (ImportError, ValueError, Busy, ConnectionError) as failure:
+    except Busy as failure:
         raise Refusal(visible(str(failure))) from None
     except KeyboardInterrupt:
         _write(study, folder, pictures=False)
@@ -416,6 +435,30 @@ def _run(study: Study, budget: int, folder: Path, where: str, json: bool) -> Sta
         error("no network has an accuracy")
         return 1
     return 0
+
+
+def _tabling(
+    study: Study, folder: Path, watch: Callable[[Trial], None] | None
+) -> Callable[[Trial], None]:
+    """What watches, and writes the tables every now and then: a search may take days."""
+    from archdsl.search.reports import write_tables
+
+    due = time.monotonic() + _EVERY
+
+    def tabling(trial: Trial) -> None:
+        nonlocal due
+        if watch is not None:
+            watch(trial)
+        began = time.monotonic()
+        if began < due:
+            return
+        # A disk that is full now may not be when the results are written.
+        with suppress(OSError):
+            write_tables(study, folder)
+        now = time.monotonic()
+        due = now + max(_EVERY, _SHARE * (now - began))
+
+    return tabling
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def _broken(name: str, entry: EntryPoint, why: object) -> str:
 def _lacking(name: str, error: ImportError) -> str:
     package = (error.name or "").partition(".")[0]
     extra = _EXTRAS.get(package)
-    install = f'; pip install "archdsl[{extra}]"' if extra else ""
+    said = "pip install" in str(error)
+    install = f'; pip install "archdsl[{extra}]"' if extra and not said else ""
     return f"the evaluator {name!r} cannot be imported ({one_line(str(error))}){install}"
 
 

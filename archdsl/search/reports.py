@@ -88,10 +88,24 @@ def as_arch(study: Study, trial: Trial) -> str:
 
 def files(study: Study) -> dict[str, bytes]:
     """The tables, and the networks of the front, by their places in the folder."""
-    found = {"trials.csv": as_csv(study), "trials.jsonl": as_jsonl(study)}
+    found = {}
     for trial in study.front:
         found[f"{FRONT}/{network_name(study, trial)}.arch"] = as_arch(study, trial)
-    return {place: text.encode() for place, text in found.items()}
+    return {**_tables(study), **{place: text.encode() for place, text in found.items()}}
+
+
+def _tables(study: Study) -> dict[str, bytes]:
+    return {"trials.csv": as_csv(study).encode(), "trials.jsonl": as_jsonl(study).encode()}
+
+
+def write_tables(study: Study, folder: Path) -> None:
+    """Write the tables of what is known so far into a folder, both or none.
+
+    Raises:
+        OSError: the folder or the disk refuses.
+    """
+    tables = _tables(study)
+    write_together({os.fspath(folder / place): data for place, data in tables.items()})
 
 
 def pictures(study: Study) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.formatter import format_source
+from archdsl.lang.grammar import grammar
 from archdsl.roofline.pareto import best
 from archdsl.search.algorithms import make
 from archdsl.search.bounds import require_reachable
@@ -98,8 +99,7 @@ class Study:
         self._workers, self._timeout, self._log = workers, timeout, log
         self._check_workers()
         if algorithm is None:
-            several = len(objectives.goals) > 1 and objectives.reward == "accuracy"
-            algorithm = "pymoo-nsga2" if several else "evolution"
+            algorithm = usual_algorithm(objectives)
         chosen = dict(algorithm_settings or {})
         called = algorithm if isinstance(algorithm, str) else type(algorithm).__qualname__
         self.algorithm: Algorithm = (
@@ -236,6 +236,12 @@ class Study:
         if trial.state != "infeasible" and trial.same_as is None:
             self._evaluated += 1
         self.algorithm.tell(trial)
+
+
+def usual_algorithm(objectives: Objectives) -> str:
+    """The algorithm of a search that names none."""
+    several = len(objectives.goals) > 1 and objectives.reward == "accuracy"
+    return "pymoo-nsga2" if several else "evolution"
 
 
 def _rank(trial: Trial) -> tuple[float, tuple[float, ...], int]:
@@ -445,10 +451,10 @@ def _plain(value: object) -> object:
 
 
 def digest_of(space: Space) -> str:
-    """A hash of a space's text, in canonical form and without comments."""
-    text = format_source(space.source)
-    lines = (line.partition("#")[0].rstrip() for line in text.split("\n"))
-    return hashlib.sha256("\n".join(line for line in lines if line).encode()).hexdigest()
+    """A hash of a space's text as `archdsl fmt` writes it, but for its comments and layout."""
+    found = grammar("arch.lark", "file").scan(format_source(space.source))
+    words = (match[0] for match in found if match.lastgroup not in ("SPACE", "COMMENT"))
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 __all__ = ["ALIKE", "IDLE", "Ending", "EvaluatorError", "Study"]
