@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -249,6 +249,25 @@ def test_an_evaluator_that_cannot_be_had_is_no_trial(
         assert study.trials == []
 
 
+def test_an_evaluator_that_hangs_when_it_is_imported_is_ended(
+    cluster: None, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(ray_workers._Worker):
+        def evaluate(self, number: int, text: str) -> ray_workers._Answer:
+            from archdsl.search import workers
+
+            workers._LOADING = 1.0
+            return super().evaluate(number, text)
+
+    (tmp_path / "ray_hanging.py").write_text("import time\n\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_workers, "_Worker", Hasty)
+    workers = RayWorkers("ray_hanging:count", slots=1, timeout=0.5)
+    found = gather(workers, {0: space.text_of(space.member(0))})
+    workers.close()
+    assert found[0].fault == "the evaluator was not ready after 1 s, and was ended"
+
+
 def test_raised_limits_hold_on_workers(cluster: None, tmp_path: Path) -> None:
     text = "arch a input 8x8x3 stem { r1001_k1_o8 }"
     with raised(repeats=1001):
@@ -388,6 +407,7 @@ from archdsl.search.identity import canonical_hash
 
 def count(arch):
     # The fifth waits to be killed, the ninth to be interrupted.
+    print("counting")
     mine = f"{canonical_hash(arch)} {os.getppid()}"
     with open("begun", "a") as file:
         file.write(mine + "\\n")
@@ -414,17 +434,17 @@ def test_a_search_of_the_command_line_loses_nothing(cluster: None, tmp_path: Pat
             text=True,
         )
 
-    def nth(number: int) -> tuple[str, int]:
+    def until(found: Callable[[list[tuple[str, int]]], bool]) -> list[tuple[str, int]]:
         give_up = time.monotonic() + 60
-        while len(begun(tmp_path)) <= number and search.poll() is None:
-            assert time.monotonic() < give_up
+        while not found(begun(tmp_path)):
+            assert search.poll() is None and time.monotonic() < give_up
             time.sleep(0.1)
-        return begun(tmp_path)[number]
+        return begun(tmp_path)
 
     search = searching()
-    victim, pid = nth(4)
+    victim, pid = until(lambda lines: len(lines) > 4)[4]
     os.kill(pid, signal.SIGKILL)
-    nth(8)
+    until(lambda lines: len(lines) > 8 and [name for name, _ in lines].count(victim) == 2)
     search.send_signal(signal.SIGINT)
     out, err = search.communicate(timeout=60)
     assert (search.returncode, out) == (130, ""), err
@@ -438,16 +458,16 @@ def test_a_search_of_the_command_line_loses_nothing(cluster: None, tmp_path: Pat
     assert len(trials) == 12
     assert {trial["state"] for trial in trials} == {"complete"}
     assert all(trial["accuracy"] == trial["params"] for trial in trials)
+    assert (tmp_path / "out" / "evaluator.log").read_text().count("counting") == 12
     # What was under way is tried again, and nothing else.
     first, second = (
         Counter(name for name, _ in part)
         for part in (begun(tmp_path)[:before], begun(tmp_path)[before:])
     )
+    assert len(first.keys() | second.keys()) == 12
+    assert 1 <= len(first.keys() & second.keys()) <= 2
     assert first.pop(victim) == 2
     assert {*first.values(), *second.values()} == {1}
-    again = first.keys() & second.keys()
-    assert 1 <= len(again) <= 2
-    assert len(first.keys() | second.keys() | {victim}) == 12
 
 
 INTERRUPTED = """
