@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -653,6 +654,10 @@ def unruly(arch):
             print("x" * 99999, file=sys.stderr)
         time.sleep(1.5)
         print("the last word", file=sys.stderr)
+    if kind == "guarded":
+        status = Path("/proc/self/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return {"accuracy": 0.5, "caught": caught >> (signal.SIGQUIT - 1) & 1}
     if kind == "stuck":
         Path(os.environ["PIDS"]).write_text(str(os.getpid()))
         # It sleeps without letting go of Python's lock.
@@ -810,6 +815,21 @@ def test_a_child_that_is_stuck_in_c_ends_with_the_search(module: Path) -> None:
     process.kill()
     process.wait()
     assert gone(int(pids.read_text()), 30)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a child is not ended")
+def test_a_child_does_not_end_with_the_thread_that_started_it(module: Path) -> None:
+    workers = LocalWorkers("evaluators_here:unruly")
+    thread = threading.Thread(target=workers.submit, args=(0, text_of("guarded")))
+    thread.start()
+    thread.join()
+    try:
+        ((_, evaluation),) = workers.wait()
+    finally:
+        workers.close()
+    assert evaluation.extra == {"caught": 0}
+    found = results(LocalWorkers("evaluators_here:unruly"), "guarded")
+    assert found["guarded"].extra == {"caught": 1}
 
 
 def test_children_are_kept_and_several_work_at_once(module: Path) -> None:

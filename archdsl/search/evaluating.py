@@ -35,7 +35,6 @@ def evaluated(evaluator: Evaluator, text: str) -> Evaluation:
 
 def main() -> None:
     """Answer until there are no more orders."""
-    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     orders = os.fdopen(os.dup(0), "r", encoding="utf-8")
@@ -45,6 +44,8 @@ def main() -> None:
     start = json.loads(orders.readline() or "null")
     if start is None:
         return
+    if start["by_main_thread"]:
+        end_with_parent()
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
     with ExitStack() as stack:
@@ -80,6 +81,7 @@ def _answer(answers: IO[str], said: dict[str, Any]) -> None:
 def end_with_parent() -> None:
     """Have the system end this process three seconds after its parent, come what may.
 
+    To the system the parent is the thread that started this process, not all of the parent.
     The thread that listens is sooner, and ends what was started too; but it runs only where the
     evaluator lets it, which one that is busy in C may not. The handler is the C library's own
     `alarm`, which is given the signal's number as its seconds and needs no Python.

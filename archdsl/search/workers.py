@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -158,7 +159,9 @@ class LocalWorkers:
             if child is None:
                 if len(self._children) >= self.slots:
                     return
-                child = _Child(self._start, self._environment)
+                # A thread may be over before the search is.
+                by_main = threading.current_thread() is threading.main_thread()
+                child = _Child({**self._start, "by_main_thread": by_main}, self._environment)
                 self._children.append(child)
                 self._selector.register(child.answers, selectors.EVENT_READ, child)
             number, text = self._waiting.popleft()
