@@ -14,6 +14,7 @@ from peer_networks import changed
 import archdsl
 from archdsl import ArchError, dialects
 from archdsl.cli.converting import DIALECTS
+from archdsl.lang.dialects.reading import arch_name
 from archdsl.lang.printer import print_block
 from archdsl.lang.source import SourceText
 from archdsl.library import members
@@ -402,6 +403,37 @@ def test_one_fault_of_a_net_config_is_told_once(
     assert [found.code for found in caught.value.diagnostics] == codes
 
 
+def test_bn_has_each_familys_defaults() -> None:
+    for config, eps in ((mobilenetv2(), 1e-3), (mobilenetv3(), 1e-5)):
+        del config["bn"]
+        norm = made(json.dumps(config), "ofa").attributes.norm
+        assert (norm.eps, norm.momentum) == (eps, 0.1)
+
+
+def test_whole_ratios_are_written_whole() -> None:
+    """Once-for-All compares ratios with 1 and makes keys of them."""
+    text = dialects.write(made(json.dumps(mobilenetv3()), "ofa"), "ofa").text
+    ratios = [layer["conv"]["expand_ratio"] for layer in json.loads(text)["blocks"]]
+    assert {repr(ratio) for ratio in ratios} >= {"1", "3", "4", "6", "2.5"}
+
+
+def test_use_keras_is_true_or_false() -> None:
+    parameters = {"blocks_args": OFFICIAL["mnasnet_a1"], "use_keras": 3}
+    with pytest.raises(ArchError, match="`use_keras` must be true or false"):
+        made(json.dumps(parameters), "mnasnet")
+
+
+@pytest.mark.parametrize(
+    ("least", "block"), [(8, "r1_k3_s11_e1_o16_noskip"), (24, "r1_k3_s11_e1_o16")]
+)
+def test_a_residual_compares_widths_after_the_least(least: int, block: str) -> None:
+    """The first block's `i` is only compared: where 24 is least, 8 and the stem's 16 are both."""
+    parameters = {"blocks_args": ["r1_k3_s11_e1_i8_o16"], "stem_size": 16}
+    parameters |= {"depth_multiplier": 1.0, "min_depth": least}
+    (stage,) = made(json.dumps(parameters), "mnasnet").spec.stages
+    assert " ".join(map(print_block, stage.blocks)) == block
+
+
 @pytest.mark.parametrize("decay", [0, 0.5, 0.997])
 def test_what_global_params_has_besides(decay: float) -> None:
     parameters = {"blocks_args": OFFICIAL["mnasnet_a1"], "batch_norm_momentum": decay}
@@ -411,6 +443,89 @@ def test_what_global_params_has_besides(decay: float) -> None:
     assert arch.attributes.norm.momentum == pytest.approx(1 - decay)
     with pytest.raises(ArchError, match="`data_format` must be"):
         made(json.dumps(parameters | {"data_format": "channels"}), "mnasnet")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("4net", "net_4net"), ("b0", "b0"), ("x", "x"), ("act", "act_net")]
+)
+def test_any_text_becomes_a_name(text: str, name: str) -> None:
+    assert arch_name(text) == name
+
+
+# -- timm's strings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theirs", "more", "ours"),
+    [
+        # The second of two blocks that one string comes to has no stride.
+        (
+            "ir_r2_k3_s2_e1.3_c40",
+            {"stem_size": 20, "channel_divisor": 4},
+            "r1_k3_s22_e1.2_o40 r1_k3_s11_e1.4_o40",
+        ),
+        ("cn_r1_k3_s1_c32_skip", {}, "conv_r1_k3_s11_o32_residual"),
+        (
+            "uir_r1_a3_k3_s1_e1_c32",
+            {"stem_size": 24, "fix_stem": True, "channel_divisor": 32},
+            "uib_r1_s3_m3_st11_x24!_o32",
+        ),
+        ("mha_r1_k3_h4_s1_d8_c32", {}, "mha_r1_k3_h4_d8_s11_o32"),
+        ("ir_r2_k3_s1_e6_c32", {"depth_multiplier": 2}, "r4_k3_s11_e6_o32"),
+        ("ir_r2_k3_s1_e6_c32", {"depth_multiplier": [2]}, "r4_k3_s11_e6_o32"),
+        ("ir_r2_k3_s1_e6_c32", {"depth_multiplier": 1.1}, "r3_k3_s11_e6_o32"),
+        (
+            "ir_r2_k3_s1_e6_c32",
+            {"depth_multiplier": 1.1, "depth_trunc": "round"},
+            "r2_k3_s11_e6_o32",
+        ),
+    ],
+)
+def test_strings_of_timm(theirs: str, more: dict[str, Any], ours: str) -> None:
+    arch = made(json.dumps({"arch_def": [[theirs]], **more}), "timm")
+    (stage,) = arch.spec.stages
+    assert " ".join(map(print_block, stage.blocks)) == ours
+
+
+@pytest.mark.parametrize(
+    ("theirs", "code", "place"),
+    [
+        ("mha_r1_k3_h0_s1_d64_c256", "E0211", "h0"),
+        ("uir_r1_a0_k0_s2_e4_c32", "E0304", "s2"),
+        ("ir_r1_k3_s1_e0_c32_skip_noskip", "E0204", "noskip"),
+    ],
+)
+def test_a_fault_of_a_string_is_told_where_it_stands(theirs: str, code: str, place: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        made(json.dumps({"arch_def": [[theirs]]}), "timm")
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert (found.code, found.span.text) == (code, place)
+
+
+def test_stages_of_timm_are_a_list() -> None:
+    with pytest.raises(ArchError, match="an `arch_def` must be a list"):
+        made('{"arch_def": 3}', "timm")
+
+
+@pytest.mark.parametrize(
+    ("rule", "blocks", "strings"),
+    [
+        ("", "ir_k3_o16 ir_k3_e1_o16", "ds_r1_k3_s1_c16 ds_r1_k3_s1_e1_c16"),
+        # 96 is six times the 16 that come in first, and four times the 24 of the second.
+        ("", "r2_k3_s11_x96_o24", "ir_r1_k3_s1_e6_c24 ir_r1_k3_s1_e4_c24"),
+        # 0.3 of 16 is 4.8, to a multiple of eight 8.
+        ("se from=input round=8", "k3_e4_se0.3_o32", "ir_r1_k3_s1_e4_c32_se0.3"),
+        # 0.3 of 16 is 4.8: cut off here, and rounded by timm.
+        ("se from=input round=1", "k3_x56_se0.3_o32", "ir_r1_k3_s1_e3.5_c32_se0.25"),
+    ],
+)
+def test_strings_for_timm(rule: str, blocks: str, strings: str) -> None:
+    head = f"arch net input 64x64x3 {rule} stem {{ conv_k3_s2_o16 }}"
+    arch = archdsl.parse(f"{head} stage {{ {blocks} }} head {{ conv_k1_o64 pool fc }}")
+    written = dialects.write(arch, "timm").text
+    assert " ".join(json.loads(written)["arch_def"][0]) == strings
+    assert made(written, "timm").cost() == arch.cost()
 
 
 # -- groups --------------------------------------------------------------------------------------

@@ -21,6 +21,10 @@ def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
 
 
+def test_it_says_of_which_draft_it_is() -> None:
+    assert archdsl.json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_published_architectures_fit_and_come_back(name: str) -> None:
     arch = archdsl.load(name)

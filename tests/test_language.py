@@ -8,7 +8,9 @@ import archdsl
 from archdsl.compiler import Arch
 from archdsl.ir.node import Node
 from archdsl.ir.ops import Activation, BatchNorm, Conv2d, Dropout, LayerScale, Linear, Op
-from archdsl.lang.diagnostics import ArchError
+from archdsl.lang.diagnostics import ArchError, Diagnostic, render
+from archdsl.lang.formatter import format_source
+from archdsl.lang.printer import decimal
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import KINDS
 
@@ -778,3 +780,77 @@ def test_the_error_of_the_contract_reads() -> None:
         "  |                ^^^ here\n"
         "  = help: write i48, or leave i out\n"
     )
+
+
+def test_a_stride_is_blamed_where_it_is_written() -> None:
+    for text, place in (
+        ("arch net input 4x4x16 stem { mha_h4_d8_kv5 }", "kv5"),
+        ("arch net input 4x4x16 stem { conv_k3_s5_o8 }", "s5"),
+    ):
+        (found,) = archdsl.check(SourceText("net.arch", text))
+        assert found.span is not None
+        assert (found.code, found.span.text) == ("E0301", place)
+
+
+def test_a_faulty_field_is_not_missing_too() -> None:
+    assert codes(f"arch net {IMAGE} stem {{ mha_h_d8 }}") == ["E0207"]
+
+
+def test_a_keyword_is_no_name_on_its_line_alone() -> None:
+    assert codes(f"arch act\n{IMAGE}\nstem {{ k3_o16 }}") == ["E0102"]
+    assert codes(f"arch\nact\n{IMAGE}\nstem {{ k3_o16 }}") == ["E0405", "E0405"]
+
+
+def test_what_follows_a_fault_is_passed_over_in_silence() -> None:
+    """Up to a word that begins a line, and not up to any other sign that does."""
+    assert codes(f"arch net {IMAGE} ( |\n) k3_o16\nstem {{ k3_o16 }}") == ["E0102"]
+
+
+def test_after_a_hundred_errors_it_is_told_that_there_are_more() -> None:
+    found = codes(f"arch net {IMAGE} {'act x=1 ' * 200} stem {{ k3_o16 }}")
+    assert len(found) == 101
+    assert found[-1] == "E0110"
+    assert "E0110" not in found[:-1]
+
+
+def test_controls_do_not_reach_a_terminal() -> None:
+    span = SourceText("net\x1b[2J.arch", "stem \x07\u202e{").span(0, 4)
+    text = render(Diagnostic("E0101", "no \x1b[31mred\n", span))
+    assert "no \ufffd[31mred\ufffd\n" in text
+    assert "net\ufffd[2J.arch:1:1" in text
+    assert "stem \ufffd\ufffd{" in text
+
+
+def test_the_last_published_statement_that_may_stand() -> None:
+    text = f"arch net {IMAGE} stem {{ k3_o16 }}\n"
+    assert codes(text + "published top1=3\n" * 256) == []
+    assert codes(text + "published top1=3\n" * 257) == ["E0110"]
+    assert codes(text + "published top1=3\n" * 259) == ["E0110"]
+
+
+def test_small_numbers_are_written_with_exponents() -> None:
+    assert [decimal(x) for x in (3e-7, 2.5e-6, 0.025)] == ["3e-7", "0.0000025", "0.025"]
+
+
+def test_published_words_are_quoted_where_they_must() -> None:
+    line = 'published params=3.4M top1=72.0 on="a b" source="a paper"\n'
+    assert net("stem { k3_o16 }\n" + line).to_text().endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "tidy"),
+    [
+        ("expect params=3504872\n", "expect params=3_504_872\n"),
+        ("published params=3504872\n", "published params=3504872\n"),
+        ("stem {# why\nk3_o16 }\n", "stem {  # why\n  k3_o16\n}\n"),
+        # A comment on its own line begins another column of comments.
+        (
+            "stage {\nk3_o16 # a\n# then\nk3_e1.5_o32_se0.25 # b\n}\n",
+            "stage {\n  k3_o16  # a\n  # then\n  k3_e1.5_o32_se0.25  # b\n}\n",
+        ),
+    ],
+)
+def test_what_fmt_makes_of_it(text: str, tidy: str) -> None:
+    head = f"arch net\n\n{IMAGE}\n\n".replace(" ", "  ", 1).replace("arch  ", "arch ")
+    formatted = format_source(SourceText("net.arch", head + text))
+    assert formatted.endswith(tidy)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import archdsl
-from archdsl.ir.execute import execute
+from archdsl.ir.execute import activate, execute
 from archdsl.ir.graph import Graph, GraphError
 from archdsl.ir.lazy import Lazy
 from archdsl.ir.node import INPUT, Node
@@ -33,6 +33,7 @@ from archdsl.ir.ops import (
     Softmax,
     Transpose,
 )
+from archdsl.passes.cost import Totals, add_totals, fragment_cost
 from archdsl.passes.fold import fold_batch_norm
 from archdsl.passes.fuse import fuse_activations, schedule
 from archdsl.passes.shapes import infer_shapes
@@ -367,3 +368,76 @@ def test_folding_that_overflows_is_said() -> None:
         assert diagnostic.message == "the norm behind `stem.0.conv` gives weights beyond float32"
         assert diagnostic.help is not None and "take another checkpoint" in diagnostic.help
         assert diagnostic.span is not None and diagnostic.span.text == "conv_k1_o8"
+
+
+def test_a_kernel_may_exceed_the_image_on_one_side() -> None:
+    for image in ((2, 9, 8), (9, 2, 8)):
+        with pytest.raises(ShapeError, match="a 3x3 kernel exceeds the image"):
+            Conv2d(8, 8, (3, 3)).output(image)
+
+
+def test_a_linear_layer_without_bias_has_none() -> None:
+    assert Linear(8, 4, bias=False).parameters() == {"weight": (4, 8)}
+    assert Linear(8, 4).parameters() == {"weight": (4, 8), "bias": (4,)}
+
+
+def test_a_view_of_what_comes_in_is_read_as_that() -> None:
+    nodes = [
+        Node("rows", Reshape((16, 8)), (INPUT,), (16, 8)),
+        Node("heads", Reshape((2, 8, 8)), ("rows",), (2, 8, 8)),
+        Node("soft", Softmax(), ("heads",), (2, 8, 8)),
+        Node("back", Reshape((16, 8)), ("soft",), (16, 8)),
+        Node("again", Softmax(), ("back",), (16, 8)),
+    ]
+    plan = schedule(nodes)
+    assert [group.inputs for group in plan.groups] == [(INPUT,), ("soft",)]
+    assert plan.tensors["rows"] == plan.tensors["heads"] == INPUT
+
+
+def test_an_activation_joins_what_it_follows_itself() -> None:
+    """Not a view of it, and not another activation."""
+    shape = (4, 4, 8)
+    nodes = [
+        Node("conv", Conv2d(8, 8, (1, 1)), (INPUT,), shape),
+        Node("relu", Activation("relu"), ("conv",), shape),
+        Node("gelu", Activation("gelu"), ("relu",), shape),
+        Node("view", Reshape((16, 8)), ("gelu",), (16, 8)),
+        Node("swish", Activation("swish"), ("view",), (16, 8)),
+    ]
+    found = [[node.name for node in group.members] for group in schedule(nodes).groups]
+    assert found == [["conv", "relu"], ["gelu"], ["swish"]]
+    nodes = [nodes[0], Node("view", Reshape((16, 8)), ("conv",), (16, 8))]
+    nodes.append(Node("swish", Activation("swish"), ("view",), (16, 8)))
+    found = [[node.name for node in group.members] for group in schedule(nodes).groups]
+    assert found == [["conv"], ["swish"]]
+
+
+def test_rows_say_their_class_and_their_function() -> None:
+    arch = archdsl.parse("arch net input 8x8x8 stem { k3_e2_se0.5_o8 } head { pool conv_k3_o8 fc }")
+    units = [unit.fragment for _, unit in arch.blocks()]
+    found = [(row.op_class, row.function) for unit in units for row in fragment_cost(unit).rows]
+    assert found == [
+        ("pointwise", "relu"),
+        ("depthwise", "relu"),
+        ("elementwise", None),
+        ("linear", "relu"),
+        ("linear", "sigmoid"),
+        ("elementwise", None),
+        ("pointwise", None),
+        ("elementwise", None),
+        ("elementwise", None),
+        ("conv", "relu"),
+        ("linear", None),
+    ]
+
+
+def test_totals_add_up() -> None:
+    parts = [Totals(1, 2, 3, 4, 5, 6), Totals(10, 20, 30, 40, 50, 7), Totals(1, 1, 1, 1, 1, 1)]
+    assert add_totals(parts) == Totals(12, 23, 34, 45, 56, 7)
+
+
+def test_activations_are_what_they_are_called() -> None:
+    x = np.array([-4.0, -1.0, 0.0, 2.0, 8.0])
+    assert activate("relu", x).tolist() == [0, 0, 0, 2, 8]
+    assert activate("relu6", x).tolist() == [0, 0, 0, 2, 6]
+    assert activate(None, x) is x
