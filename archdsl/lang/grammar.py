@@ -123,10 +123,11 @@ def _tables(parser: Lark) -> _Tables:
     conf = parser.parse_interactive().parser_state.parse_conf
     steps: dict[int, dict[str, _Step]] = {}
     for state, actions in conf.states.items():
+        # lark's names are tokens, which take their time to compare.
         steps[state] = {
-            name: (-1, None, "", to)
+            str(name): (-1, None, "", to)
             if action is Shift
-            else (len(to.expansion), conf.callbacks[to], to.origin.name, -1)
+            else (len(to.expansion), conf.callbacks[to], str(to.origin.name), -1)
             for name, (action, to) in actions.items()
         }
     return _Tables(steps, conf.start_state, conf.end_state)
