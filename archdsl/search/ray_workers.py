@@ -132,6 +132,8 @@ class RayWorkers:
         self._running: dict[Any, _Task] = {}
         self._starting: dict[Any, _Start] = {}
         self._idle: list[Any] = []
+        self._refused: str | None = None
+        """Why the evaluator cannot be had."""
         self._looked = self._served = time.monotonic()
         try:
             room = self._room()
@@ -188,9 +190,12 @@ class RayWorkers:
                 package.
         """
         while self._waiting or self._running:
+            if self._refused is not None:
+                raise EvaluatorError(f"on a worker: {self._refused}")
             self._assign()
             watched = [*self._running, *self._starting]
-            done, _ = self._ray.wait(watched, num_returns=1, timeout=_PATIENCE)
+            self._ray.wait(watched, num_returns=1, timeout=_PATIENCE)
+            done, _ = self._ray.wait(watched, num_returns=len(watched), timeout=0)
             ended = [found for ref in done if (found := self._settle(ref)) is not None]
             ended += self._unplaced()
             if ended:
@@ -233,11 +238,7 @@ class RayWorkers:
             self._starting[actor.ready.remote()] = _Start(actor, time.monotonic())
 
     def _settle(self, ref: Any) -> tuple[int, Evaluation] | None:
-        """Take down what has become of a worker; its trial's number and end, if that ended.
-
-        Raises:
-            EvaluatorError: it cannot have the evaluator.
-        """
+        """Take down what has become of a worker; its trial's number and end, if that ended."""
         try:
             answer: _Answer | None = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
@@ -253,8 +254,10 @@ class RayWorkers:
             with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
                 log.write(answer.said)
         if answer.refused is not None:
+            # What others have found meanwhile is not lost for it.
+            self._refused = answer.refused
             self._waiting.appendleft(task)
-            raise EvaluatorError(f"on a worker: {answer.refused}")
+            return None
         assert answer.evaluation is not None
         if answer.evaluation.lost:
             return self._lost(task, answer.evaluation)
