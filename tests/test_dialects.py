@@ -417,6 +417,19 @@ def test_whole_ratios_are_written_whole() -> None:
     assert {repr(ratio) for ratio in ratios} >= {"1", "3", "4", "6", "2.5"}
 
 
+def test_the_image_of_mnasnet_has_three_sides() -> None:
+    parameters = {"blocks_args": OFFICIAL["mnasnet_a1"], "input_size": [224, 224]}
+    with pytest.raises(ArchError, match=r"must be \[height, width, channels\]") as caught:
+        made(json.dumps(parameters), "mnasnet")
+    assert [found.code for found in caught.value.diagnostics] == ["E0604"]
+
+
+def test_a_classifier_may_have_no_bias() -> None:
+    config = mobilenetv3()
+    config["classifier"]["bias"] = False
+    assert print_block(made(json.dumps(config), "ofa").spec.head[-1]) == "fc_nobias"
+
+
 def test_use_keras_is_true_or_false() -> None:
     parameters = {"blocks_args": OFFICIAL["mnasnet_a1"], "use_keras": 3}
     with pytest.raises(ArchError, match="`use_keras` must be true or false"):
@@ -501,6 +514,11 @@ def test_a_fault_of_a_string_is_told_where_it_stands(theirs: str, code: str, pla
     (found,) = caught.value.diagnostics
     assert found.span is not None
     assert (found.code, found.span.text) == (code, place)
+
+
+def test_timm_dilates_beyond_its_output_stride() -> None:
+    with pytest.raises(ArchError, match="turns a stride beyond 2 in all into dilation"):
+        made('{"arch_def": [["ir_r1_k3_s2_e2_c32"]], "output_stride": 2}', "timm")
 
 
 def test_stages_of_timm_are_a_list() -> None:

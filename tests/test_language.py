@@ -813,10 +813,18 @@ def test_after_a_hundred_errors_it_is_told_that_there_are_more() -> None:
     assert "E0110" not in found[:-1]
 
 
+@pytest.mark.parametrize("setting", ["width=x", "input=x", "depth=-1"])
+def test_a_variants_setting_is_blamed_where_it_stands(setting: str) -> None:
+    text = f"arch net {IMAGE} stem {{ k3_o16 }} variant v {{ {setting} }}"
+    (found,) = archdsl.check(SourceText("net.arch", text))
+    assert found.span is not None
+    assert (found.code, found.span.text) == ("E0403", setting.partition("=")[2])
+
+
 def test_controls_do_not_reach_a_terminal() -> None:
     span = SourceText("net\x1b[2J.arch", "stem \x07\u202e{").span(0, 4)
-    text = render(Diagnostic("E0101", "no \x1b[31mred\n", span))
-    assert "no \ufffd[31mred\ufffd\n" in text
+    text = render(Diagnostic("E0101", "no \x1b[31mred\n\u2028", span))
+    assert "no \ufffd[31mred\ufffd\ufffd\n" in text
     assert "net\ufffd[2J.arch:1:1" in text
     assert "stem \ufffd\ufffd{" in text
 
