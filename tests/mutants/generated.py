@@ -1,9 +1,8 @@
 """`python -m tests.mutants.generated`: mutmut's mutants of the core, and which the tests find.
 
 mutmut 3 (`pip install mutmut`) says what the mutants are, and this how they are run: its own runner
-rewrites classes in ways that pydantic's do not survive, and knows no samples. A mutant here is in
-the code of a plain function or method, as there; decorated functions have none. The checkout is
-never changed.
+puts switches into the classes' methods, and knows no samples. A mutant here is in the code of a
+plain function or method, as there; decorated functions have none. The checkout is never changed.
 """
 
 from __future__ import annotations
