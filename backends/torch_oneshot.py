@@ -14,8 +14,11 @@ import json
 import math
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +221,33 @@ def search(
     return OneShot(space, data, objectives or Objectives(), chosen).run(folder, watch)
 
 
+@contextmanager
+def _whole_steps() -> Iterator[Callable[[], bool]]:
+    """Hold an interrupt back until the step under way is done and kept; a second one is not held.
+
+    Gives what tells whether one came.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    came = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal came
+        if came and callable(before):
+            before(number, frame)
+        came = True
+
+    held = callable(before) and threading.current_thread() is threading.main_thread()
+    if held:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        if held:
+            signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
 class OneShot:
     """A one-shot search, step by step; `search` runs it."""
 
@@ -403,15 +433,16 @@ class OneShot:
                 target = None if folder is None else Path(folder)
                 done = self._restore(target, module, optimizer) if target else 0.0
                 saved = time.monotonic()
-                while self.step < self.settings.steps:
-                    self.advance(module, optimizer)
-                    ended = self.step == self.settings.steps
-                    if target and (ended or time.monotonic() - saved > _EVERY):
-                        spent = done + time.perf_counter() - started
-                        self._save(target, module, optimizer, spent)
-                        saved = time.monotonic()
-                    if watch is not None:
-                        watch(self.step, self.settings.steps)
+                with _whole_steps() as interrupted:
+                    while self.step < self.settings.steps and not interrupted():
+                        self.advance(module, optimizer)
+                        ended = self.step == self.settings.steps or interrupted()
+                        if target and (ended or time.monotonic() - saved > _EVERY):
+                            spent = done + time.perf_counter() - started
+                            self._save(target, module, optimizer, spent)
+                            saved = time.monotonic()
+                        if watch is not None:
+                            watch(self.step, self.settings.steps)
                 winner = self._winner(module, done + time.perf_counter() - started)
                 if target:
                     target.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from archdsl.search.refining import refined
 from archdsl.search.tables import Tables
 
 torch = pytest.importorskip("torch")
+from archdsl.backends.torch_oneshot import OneShot  # noqa: E402
 
 SPACE = """
 arch tiny
@@ -289,8 +291,8 @@ def test_both_stages_from_the_command_line(
     target = ("--device", DEVICE, "--target-ms", "0.002")
     done = run("v4.arch", "--data", data, *target, *QUICK, "--fine", "-o", "found")
     assert done.exit_code == 0, done.output
-    assert "found/coarse/winner.arch: " in done.stderr
-    assert "found/fine/winner.arch: " in done.stderr
+    assert "found/coarse/winner.arch: " in done.stdout
+    assert "found/fine/winner.arch: " in done.stdout
     coarse = archdsl.load("found/coarse/winner.arch")
     fine = archdsl.load_space("found/fine_space.arch")
     assert archdsl.parse_space(refined(coarse)).source.text == fine.source.text
@@ -310,6 +312,34 @@ def test_json_and_the_default_folder(
     assert found["file"] == "v4-oneshot/winner.arch"
     assert found["network"] == Path(found["file"]).read_text()
     assert done.stderr == ""
+
+
+def test_an_interrupt_waits_for_the_step_and_keeps_it(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = oneshot(SPACE, data, seed=4, folder=tmp_path / "whole")
+
+    def interrupt(done: int, steps: int) -> None:
+        if done == 5:
+            # In the midst of the next step.
+            monkeypatch.setattr(OneShot, "_draw", drawing)
+
+    draw = OneShot._draw
+
+    def drawing(self: OneShot, rng: random.Random) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(OneShot, "_draw", draw)
+        return draw(self, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        oneshot(SPACE, data, seed=4, folder=tmp_path / "broken", watch=interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    steps: list[int] = []
+    again = oneshot(
+        SPACE, data, seed=4, folder=tmp_path / "broken", watch=lambda done, _: steps.append(done)
+    )
+    assert steps[0] == 7
+    assert again.history == whole.history
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import click
 
 from archdsl.cli.compiling import progress_bar
 from archdsl.cli.options import Command, Status, as_json, device_option, one_device, within
-from archdsl.cli.output import Refusal, say, visible, write_json
+from archdsl.cli.output import Refusal, say, visible, write, write_json
 from archdsl.cli.spacing import load_space, space_argument
 
 if TYPE_CHECKING:
@@ -143,16 +143,29 @@ def _stage(
     if search is None:
         raise BackendError("the backend 'torch' searches no spaces")
     place = folder / name if name else folder
-    with progress_bar(f"searching {space.name}") as progress:
-        winner = search(space, data, objectives, settings, folder=place, watch=progress)
+    steps = 0, 0
+
+    def watch(done: int, count: int) -> None:
+        nonlocal steps
+        steps = done, count
+        if progress is not None:
+            progress(done, count)
+
+    try:
+        with progress_bar(f"searching {space.name}") as progress:
+            winner = search(space, data, objectives, settings, folder=place, watch=watch)
+    except KeyboardInterrupt:
+        if steps[0]:
+            say(f"interrupted: {steps[0]:,} of {steps[1]:,} steps; the same command goes on")
+        raise
     report: dict[str, Any] = winner.report()
     if not quiet:
         figures = [latency_of(device.name) for device in objectives.devices] or ["macs"]
         shown = ", ".join(amount(figure, winner.figures[figure]) for figure in figures)
-        say(
+        write(
             f"{visible(str(place / 'winner.arch'))}: {shown}, accuracy {winner.accuracy:.1%}"
             f" ({'trained anew' if settings.get('epochs') else 'with shared weights'}),"
-            f" {len(winner.history):,} networks judged in {winner.seconds:,.0f} s"
+            f" {len(winner.history):,} networks judged in {winner.seconds:,.0f} s\n"
         )
     return {"file": str(place / "winner.arch"), **report}
 

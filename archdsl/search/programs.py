@@ -49,10 +49,12 @@ class Program:
         if not self._words:
             raise EvaluatorError("the command of the program is empty")
         if shutil.which(self._words[0]) is None:
-            hint = ""
-            if os.path.exists(self._words[0]):
-                hint = "; the file is not executable, or lies beside and needs `./` before it"
-            raise EvaluatorError(f"there is no program {quoted(self._words[0], 80)}{hint}")
+            shown = quoted(self._words[0], 80)
+            if not os.path.isfile(self._words[0]):
+                raise EvaluatorError(f"there is no program {shown}")
+            if not os.access(self._words[0], os.X_OK):
+                raise EvaluatorError(f"{shown} is not executable: `chmod +x` makes it so")
+            raise EvaluatorError(f"there is no program {shown}; the file here needs `./` before it")
         self._prepare()
 
     def _prepare(self) -> None:
