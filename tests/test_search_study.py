@@ -459,6 +459,25 @@ def test_a_study_of_something_else_is_not_gone_on_with(what: str, tmp_path: Path
         assert study.evaluated == 1
 
 
+def test_a_file_holds_the_study_of_one_space_whatever_its_name(tmp_path: Path) -> None:
+    where, url = tmp_path / "study.journal", f"sqlite:///{tmp_path}/studies.db"
+    other = parse_space(TEXT.replace("arch small", "arch another"))
+    for storage in (where, url):
+        with Study(SPACE, Objectives(), evaluator=parameters, storage=storage) as study:
+            study.run(1)
+    before = where.read_bytes()
+    with pytest.raises(ArchError, match="search space and name") as failure:
+        Study(other, Objectives(), evaluator=parameters, storage=where)
+    (found,) = failure.value.diagnostics
+    assert found.code == "E1006" and "name: small there, another here" in str(found.help)
+    assert where.read_bytes() == before
+    # A database has room for both, and what nothing has come of is in nobody's way.
+    Study(other, Objectives(), evaluator=parameters, storage=url).close()
+    begun = tmp_path / "begun.journal"
+    Study(SPACE, Objectives(), evaluator=parameters, storage=begun).close()
+    Study(other, Objectives(), evaluator=parameters, storage=begun).close()
+
+
 def test_strings_are_of_a_space_and_comments_and_layout_are_not() -> None:
     text = 'arch s\nsource "a#b"\ninput 8x8x3\nstem { conv_k{1,3}_o{8,16} }\n'
     digest = digest_of(parse_space(text))

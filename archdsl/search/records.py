@@ -154,7 +154,12 @@ class Records:
         """The study's number in the storage, made where there is none."""
         whole = {"format": FORMAT, **identity}
         shared = self._lock is None
-        there = [study for study in self._storage.get_all_studies() if study.study_name == name]
+        studies = self._storage.get_all_studies()
+        there = [study for study in studies if study.study_name == name]
+        if not shared:
+            for other in studies:
+                if other.study_name != name:
+                    self._displace(other, name, whole)
         if there:
             study: int = there[0]._study_id
             stored = there[0].user_attrs.get("archdsl")
@@ -177,6 +182,22 @@ class Records:
         self._storage.set_study_user_attr(study, "archdsl", whole)
         self._storage.set_study_user_attr(study, "goals", list(self._objectives.goals))
         return study
+
+    def _displace(self, other: Any, name: str, whole: Mapping[str, Any]) -> None:
+        """Take away a study of another name, of which nothing has come: a file holds one alone,
+        and so does the folder around it.
+
+        Raises:
+            ArchError: E1006 where something has, E1009 for one that another program began.
+        """
+        stored = other.user_attrs.get("archdsl")
+        trials = self._storage.get_all_trials(other._study_id, deepcopy=False)
+        if stored is None and trials:
+            raise self._unreadable(f"`{other.study_name}` was begun by another program")
+        if any("outcome" in trial.user_attrs for trial in trials):
+            there, here = {**stored, "name": other.study_name}, {**whole, "name": name}
+            require_same(there, here, without_password(self._where))
+        self._storage.delete_study(other._study_id)
 
     def _directions(self) -> list[Any]:
         direction = self._optuna.study.StudyDirection
