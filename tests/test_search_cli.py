@@ -205,6 +205,11 @@ def test_a_study_of_something_else_is_left_alone(run: Run, folder: Path) -> None
         ((*SIZED, "--device", DEVICE, "--target-ms", "1", "--target-ms", "2"), "one for each"),
         ((*SIZED, "--device", DEVICE, "--target-ms", "nan"), "must be"),
         ((*SIZED, "--device", "pixel"), "pixel"),
+        (
+            (*SIZED, "--device", DEVICE, "--device", "pixel1-cpu-fp32-fitted"),
+            f"different precisions, and networks are counted in one: {DEVICE} is for int8, "
+            "pixel1-cpu-fp32-fitted is for float32",
+        ),
         ((*SIZED, "--objective", "speed"), "no figure"),
         ((*SIZED, "--objective", "latency"), "needs a device"),
         ((*SIZED, "--algorithm", "evolutoin"), "evolution"),

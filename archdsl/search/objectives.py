@@ -54,8 +54,9 @@ class Objectives:
     of theirs.
 
     Raises:
-        ValueError: an unknown figure or reward, a bound or a target that is not a positive
-            number, a reward that wants a target without one, or devices of one name.
+        ValueError: devices of one name or for different precisions, an unknown figure or reward,
+            a bound or a target that is not a positive number, a reward that wants a target
+            without one.
     """
 
     devices: tuple[Device, ...] = ()
@@ -80,6 +81,12 @@ class Objectives:
                 raise ValueError(f"{device.name} is known by its ridge point: it has no times")
         if type(self.batch) is not int or self.batch < 1:
             raise ValueError(f"batch {self.batch!r}: must be a whole number, at least 1")
+        own = {d.dtype: d.name for d in self.devices if d.dtype is not None}
+        if len(own) > 1:
+            raise ValueError(
+                "the devices are profiles for different precisions, and networks are counted in "
+                f"one: {', '.join(f'{name} is for {dtype}' for dtype, name in own.items())}"
+            )
         dtype = common_dtype(self.devices, self.dtype)
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r}: must be one of {', '.join(DTYPES)}")
