@@ -441,10 +441,10 @@ def test_commands_that_cannot_run(command: str, message: str) -> None:
 def test_a_file_that_is_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("evaluate.sh").write_text("echo 1\n")
-    with pytest.raises(EvaluatorError, match="`evaluate.sh` is not executable: `chmod"):
+    with pytest.raises(EvaluatorError, match=r"`evaluate.sh` is not executable: `chmod"):
         Program("evaluate.sh")
     Path("evaluate.sh").chmod(0o755)
-    with pytest.raises(EvaluatorError, match="the file here needs `./` before it"):
+    with pytest.raises(EvaluatorError, match=r"the file here needs `./` before it"):
         Program("evaluate.sh")
 
 
