@@ -49,6 +49,7 @@ def loud(arch):
     return sized(arch)
 
 def broken(arch):
+    print("looking for data")
     raise FileNotFoundError("no data")
 """
 
@@ -170,8 +171,30 @@ def test_an_evaluator_that_never_works_ends_it(run: Run, folder: Path) -> None:
     result = run("space.arch", "--evaluator", "searched_here:broken")
     assert result.exit_code == 1
     assert "error[E1008]" in result.stderr and "FileNotFoundError: no data" in result.stderr
+    assert result.stderr.count("no data") == 1
+    assert "these 5 count against its budget" in result.stderr
+    assert "small-search/evaluator.log has what the evaluator said" in result.stderr
     assert not result.stdout
     assert len((folder / "small-search" / "trials.csv").read_text().splitlines()) == 6
+    said = (folder / "small-search" / "evaluator.log").read_text().split("--- trial ")
+    assert [one.split("\n")[0] for one in said] == ["", "0", "1", "2", "3", "4"]
+    for one in said[1:]:
+        assert one.index("looking for data") < one.index('raise FileNotFoundError("no data")')
+        assert "outcomes.py" not in one
+
+
+def test_what_a_program_complains_of_is_in_the_log(run: Run, folder: Path) -> None:
+    command = "sh -c 'echo first >&2; echo last >&2; exit 3'"
+    result = run("space.arch", "--program", command, "--budget", "1")
+    assert result.exit_code == 1
+    assert "1 failed (trial 0): the program ended with exit status 3: last" in result.stderr
+    assert "small-search/evaluator.log has what" in result.stderr
+    log = (folder / "small-search" / "evaluator.log").read_text()
+    assert log == "--- trial 0\nfirst\nlast\n"
+    late = run("space.arch", "--program", "sh -c 'echo slow >&2; sleep 9'", "--budget", "1",
+        "--timeout", "1", "-o", "late")  # fmt: skip
+    assert late.exit_code == 1
+    assert "slow" in (folder / "late" / "evaluator.log").read_text()
 
 
 def test_a_target_that_no_member_reaches_ends_it_before_it_begins(run: Run, folder: Path) -> None:
@@ -188,6 +211,10 @@ def test_a_study_of_something_else_is_left_alone(run: Run, folder: Path) -> None
     result = run(*SIZED, "--budget", "1", "--seed", "1")
     assert result.exit_code == 1
     assert "error[E1006]" in result.stderr and "seed: 0 there, 1 here" in result.stderr
+    (folder / "other.arch").write_text(TEXT.replace("arch small", "arch other"))
+    result = run("other.arch", *SIZED[1:], "--budget", "1", "-o", "small-search")
+    assert result.exit_code == 1
+    assert "error[E1006]" in result.stderr and "name: small there, other here" in result.stderr
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -228,11 +255,23 @@ def test_a_study_of_something_else_is_left_alone(run: Run, folder: Path) -> None
         (("nowhere.arch", "--evaluator", "digits"), "nowhere.arch"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(run: Run, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_asked_is_refused(
+    run: Run, folder: Path, words: tuple[str, ...], said: str
+) -> None:
     result = run(*words)
     assert result.exit_code == 2, result.output
     assert said in result.stderr
     assert not result.stdout
+    assert not (folder / "small-search").exists()
+
+
+def test_a_refusal_leaves_what_was_there_before(run: Run, folder: Path) -> None:
+    (folder / "here").mkdir()
+    (folder / "here" / "mine.txt").write_text("kept")
+    words = ("space.arch", "--evaluator", "digts", "-o", "here")
+    assert run(*words, "--storage", "other.journal").exit_code == 2
+    assert [path.name for path in (folder / "here").iterdir()] == ["mine.txt"]
+    assert not (folder / "other.journal").exists()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -335,6 +374,7 @@ def test_ctrl_c_and_kill_leave_nobody_behind_and_the_search_goes_on(folder: Path
     assert process.returncode == 130
     assert not said
     assert "interrupted: 0 of 6 networks are evaluated; the same command goes on" in complained
+    assert complained.endswith("wrote trials.csv, trials.jsonl and 0 networks in front/ in out\n")
     assert none_left(found)
     process = started(folder, "100")
     found = pids(folder, 4)

@@ -25,7 +25,7 @@ from archdsl.roofline.pareto import best
 from archdsl.roofline.reward import absolute_reward, mnasnet_reward
 from archdsl.search.bounds import least, unreachable
 from archdsl.search.objectives import Objectives, Unweighable, read_goals
-from archdsl.search.outcomes import EvaluatorError
+from archdsl.search.outcomes import EvaluatorError, Failed
 from archdsl.search.records import Busy, require_free
 from archdsl.search.space import parse_space
 from archdsl.search.study import ALIKE, IDLE, Study, digest_of
@@ -302,6 +302,22 @@ def test_an_evaluator_that_never_works_ends_the_search() -> None:
     (found,) = failure.value.diagnostics
     assert found.code == "E1008" and "no data for" in found.message
     assert len(study.trials) == ALIKE
+
+
+def test_the_traceback_of_a_callable_is_in_the_log(tmp_path: Path) -> None:
+    def broken(arch: Any) -> float:
+        return float({}["x"])
+
+    def sorry(arch: Any) -> float:
+        raise Failed("no luck")
+
+    log = tmp_path / "evaluator.log"
+    Study(SPACE, Objectives(), evaluator=sorry, log=log).run(1)
+    assert not log.exists()
+    Study(SPACE, Objectives(), evaluator=broken, log=log).run(1)
+    text = log.read_text()
+    assert text.startswith("--- trial 0\nTraceback") and text.endswith("KeyError: 'x'\n")
+    assert 'return float({}["x"])' in text
 
 
 def test_an_evaluator_that_has_worked_may_fail_as_often_as_it_likes() -> None:

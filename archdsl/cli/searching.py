@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from archdsl.search.study import Ending, Study
     from archdsl.search.trials import Trial, Workers
 
+_LOG = "evaluator.log"
+
 _MOST = 1_000_000
 """Evaluations of one search."""
 
@@ -244,14 +246,15 @@ def search(
     if engine == "ray":
         asked = {"address": ray_address, "cpus": cpus, "gpus": gpus, "retries": retries}
         cluster = {key: value for key, value in asked.items() if value is not None}
-        cluster |= {"log": folder / "evaluator.log", "say": say}
+        cluster |= {"log": folder / _LOG, "say": say}
+    made = _unmade(folder, where)
     study = _study(
         space, objectives, chosen, algorithm, algorithm_settings, seed, where, folder, cluster
     )
     with study:
         # The storage may be elsewhere, and the log is begun before there are results.
         folder.mkdir(exist_ok=True)
-        return _run(study, budget, folder, where, json)
+        return _run(study, budget, folder, where, json, made)
 
 
 def _objectives(
@@ -321,6 +324,15 @@ def _folder(out: str | None, name: str) -> Path:
     return folder
 
 
+def _unmade(folder: Path, where: str) -> list[Path]:
+    """What a search makes that is not there yet, the folder last."""
+    names = (_LOG, "trials.csv", "trials.jsonl")
+    places = [*(folder / name for name in names), folder]
+    if "://" not in where:
+        places.insert(0, Path(where))
+    return [place for place in places if not place.exists()]
+
+
 def _study(
     space: Any,
     objectives: Objectives,
@@ -366,7 +378,7 @@ def _study(
                 workers=chosen.workers if cluster is None else _on_cluster(chosen, cluster),
                 timeout=chosen.timeout,
                 storage=where,
-                log=folder / "evaluator.log",
+                log=folder / _LOG,
             )
         except (ImportError, Busy) as failure:
             raise Refusal(visible(str(failure))) from None
@@ -398,7 +410,9 @@ def _on_cluster(chosen: Chosen, cluster: dict[str, Any]) -> Callable[[], Workers
 # ------------------------------------------------------------------------------------- running
 
 
-def _run(study: Study, budget: int, folder: Path, where: str, json: bool) -> Status:
+def _run(
+    study: Study, budget: int, folder: Path, where: str, json: bool, made: list[Path]
+) -> Status:
     from archdsl.search.records import Busy, without_password
 
     before = study.evaluated
@@ -408,33 +422,67 @@ def _run(study: Study, budget: int, folder: Path, where: str, json: bool) -> Sta
     failures: list[ArchError] = []
     ending = study.ending()
     try:
-        with refusing(), _progress(study, budget) as watch:
+        with refusing(), _taking_back(study, made), _progress(study, budget) as watch:
             ending = study.run(budget, _tabling(study, folder, watch))
     except ArchError as failure:
         failures.append(failure)
     except Busy as failure:
         raise Refusal(visible(str(failure))) from None
     except KeyboardInterrupt:
-        _write(study, folder, pictures=False)
+        wrote = _write(study, folder, pictures=False)
         say(
             f"interrupted: {study.evaluated} of {budget} networks are evaluated; "
             "the same command goes on"
         )
-        raise
+        _say_written(wrote, folder)
+        # Of an interrupt click makes an empty line.
+        raise click.Abort from None
     wrote = _write(study, folder, pictures=not failures)
-    _say_losses(study, ending)
     if failures:
+        # It says of all the same.
         report(failures[0].diagnostics)
+        _say_log(folder)
         return 1
+    _say_losses(study, ending)
+    if ending.failed:
+        _say_log(folder)
     if json:
         write_json(_record(study, ending, folder))
     else:
         _summary(study, ending)
-    say(f"wrote {listed(wrote, 'and')} in {visible(str(folder))}")
+    _say_written(wrote, folder)
     if not study.complete:
         error("no network has an accuracy")
         return 1
     return 0
+
+
+@contextmanager
+def _taking_back(study: Study, made: list[Path]) -> Iterator[None]:
+    """Leave nothing of a search that was asked wrongly, as only its workers find out."""
+    from archdsl.search.outcomes import EvaluatorError
+
+    try:
+        yield
+    except (EvaluatorError, Refusal):
+        if not study.evaluated:
+            study.close()
+            for place in made:
+                # What somebody else has put there meanwhile stays.
+                with suppress(OSError):
+                    place.rmdir() if place.is_dir() else place.unlink()
+        raise
+
+
+def _say_written(wrote: list[str], folder: Path) -> None:
+    say(f"wrote {listed(wrote, 'and')} in {visible(str(folder))}")
+
+
+def _say_log(folder: Path) -> None:
+    """Say where to read of failures, if anything was said of them."""
+    log = folder / _LOG
+    if log.exists():
+        say(f"{visible(str(log))} has what the evaluator said, by trial")
 
 
 def _tabling(

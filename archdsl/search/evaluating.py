@@ -13,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -24,13 +25,18 @@ from archdsl.search.outcomes import EvaluatorError, evaluate, one_line
 from archdsl.search.trials import Evaluation, Evaluator
 
 
-def evaluated(evaluator: Evaluator, text: str) -> Evaluation:
-    """What an evaluator says of the network of a text; no fault of it is passed on."""
+def evaluated(
+    evaluator: Evaluator, text: str, complain: Callable[[str], object] | None = None
+) -> Evaluation:
+    """What an evaluator says of the network of a text; no fault of it is passed on.
+
+    `complain` is given the traceback of one.
+    """
     try:
         arch = parse(text)
     except ArchError as error:
         return Evaluation(None, one_line(error.diagnostics[0].message))
-    return evaluate(evaluator, arch)
+    return evaluate(evaluator, arch, complain)
 
 
 def main() -> None:
@@ -59,7 +65,7 @@ def main() -> None:
         _answer(answers, {"ready": True})
         while True:
             order = waiting.get()
-            found = evaluated(evaluator, order["text"])
+            found = evaluated(evaluator, order["text"], _complain)
             fields = {name: getattr(found, name) for name in ("accuracy", "fault", "seconds")}
             _answer(answers, {"number": order["number"], **fields, "extra": dict(found.extra)})
 
@@ -68,8 +74,19 @@ def _made(start: dict[str, Any]) -> Evaluator:
     from archdsl.search.evaluators import Program, resolve
 
     if start["program"] is not None:
-        return Program(start["program"])
+        program = Program(start["program"])
+        program.echo = 2
+        return program
     return resolve(start["evaluator"], start["settings"])
+
+
+def _complain(text: str) -> None:
+    """Put a traceback behind what the evaluator has printed, also where it took standard error."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    with suppress(OSError):
+        os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _answer(answers: IO[str], said: dict[str, Any]) -> None:

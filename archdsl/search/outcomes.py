@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from archdsl.compiler import Arch
@@ -22,9 +23,12 @@ class Failed(Exception):
     """An evaluation in vain; the message is one plain sentence about this network."""
 
 
-def evaluate(evaluator: Evaluator, arch: Arch) -> Evaluation:
+def evaluate(
+    evaluator: Evaluator, arch: Arch, complain: Callable[[str], object] | None = None
+) -> Evaluation:
     """Ask an evaluator about a network; whatever it raises or gives, a search can go on.
 
+    `complain` is given the traceback of what it raised, unless that was `Failed`, which says all.
     Ctrl-C and the like are passed on.
     """
     started = time.perf_counter()
@@ -34,7 +38,11 @@ def evaluate(evaluator: Evaluator, arch: Arch) -> Evaluation:
         return check_result(value, seconds)
     except Exception as error:
         fault = _sentence(error)
+        if complain is not None and not isinstance(error, Failed):
+            complain(_traceback(error))
     except SystemExit as error:
+        if complain is not None:
+            complain(_traceback(error))
         fault = f"the evaluator ended the program (exit status {error.code})"
     return Evaluation(None, one_line(fault), seconds=time.perf_counter() - started)
 
@@ -102,6 +110,16 @@ def _short(value: Any) -> str:
         return one_line(repr(value), 80)
     except Exception:
         return "something"
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback of what an evaluator raised, without the call of it here."""
+    trace = error.__traceback__
+    try:
+        return "".join(traceback.format_exception(error.with_traceback(trace and trace.tb_next)))
+    except Exception:
+        # Memory may be out, and an exception's own methods may raise.
+        return f"{type(error).__name__}, of which there is no traceback\n"
 
 
 def _sentence(error: Exception) -> str:

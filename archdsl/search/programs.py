@@ -33,11 +33,14 @@ class Program:
     The architecture's text is its standard input. The accuracy is what it prints: a number on the
     last line that is not empty, or a JSON object that has `accuracy` and may have other numbers.
     It and its children are killed when `timeout` seconds are over (None: it may take for ever).
-    Calls from several threads run several programs at once.
+    Calls from several threads run several programs at once. What it says on standard error is its
+    own, but where `echo` is set to an open file's number, it is written there too, as it comes.
 
     Raises:
         EvaluatorError: the command is empty, has an open quotation, or there is no such program.
     """
+
+    echo: int | None = None
 
     def __init__(self, command: str, timeout: float | None = None) -> None:
         self.command = command
@@ -118,7 +121,7 @@ class Program:
         # A thread for each stream: a full pipe would stop the program.
         readers = [
             threading.Thread(target=_gather, args=(child, child.stdout, printed), daemon=True),
-            threading.Thread(target=_tail, args=(child.stderr, complained), daemon=True),
+            threading.Thread(target=_tail, args=(child.stderr, complained, self.echo), daemon=True),
         ]
         for reader in readers:
             reader.start()
@@ -159,9 +162,12 @@ def _gather(child: subprocess.Popen[bytes], stream: IO[bytes], into: bytearray) 
                 return
 
 
-def _tail(stream: IO[bytes], into: bytearray) -> None:
+def _tail(stream: IO[bytes], into: bytearray, echo: int | None) -> None:
     with contextlib.suppress(OSError, ValueError), stream:
         while data := os.read(stream.fileno(), 1 << 16):
+            if echo is not None:
+                with contextlib.suppress(OSError):
+                    os.write(echo, data)
             into += data
             del into[:-_TAIL]
 

@@ -225,7 +225,7 @@ class Study:
                 timeout=self._timeout,
                 log=self._log,
             )
-        return HereWorkers(self._evaluator)
+        return HereWorkers(self._evaluator, self._log)
 
     def _learn(self, trial: Trial, hash: str) -> None:
         self._trials[trial.number] = trial
@@ -432,7 +432,10 @@ def require_working(faults: list[str]) -> None:
     """
     if len(faults) >= ALIKE and len({re.sub(r"\d+", "0", fault) for fault in faults}) == 1:
         message = f"the first {len(faults)} evaluations all failed in the same way: {faults[0]}"
-        help = "the search was ended; begin it anew when the evaluator is mended"
+        help = (
+            "the search was ended; with the evaluator mended the same command goes on\n"
+            f"these {len(faults)} count against its budget; another folder begins anew"
+        )
         raise ArchError([Diagnostic("E1008", message, None, help)])
 
 

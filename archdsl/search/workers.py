@@ -38,13 +38,15 @@ _LOADING = 300.0
 class HereWorkers:
     """Evaluates in this process, one network at a time, without a time limit.
 
-    For Python callables that no other process could find.
+    For Python callables that no other process could find. What is printed goes where this process
+    prints; the traceback of what is raised is added to the file `log`.
     """
 
     slots = 1
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, log: str | os.PathLike[str] | None = None) -> None:
         self._evaluator = evaluator
+        self._log = log
         self._waiting: deque[tuple[int, str]] = deque()
 
     def submit(self, number: int, text: str) -> None:
@@ -54,7 +56,11 @@ class HereWorkers:
         if not self._waiting:
             return []
         number, text = self._waiting.popleft()
-        return [(number, evaluated(self._evaluator, text))]
+
+        def complain(said: str) -> None:
+            _log(self._log, f"trial {number}", said)
+
+        return [(number, evaluated(self._evaluator, text, complain))]
 
     def close(self) -> None:
         self._waiting.clear()
@@ -208,19 +214,20 @@ class LocalWorkers:
         child.end()
 
     def _take_down(self, number: int | None, child: _Child) -> str:
-        """Add what a child has said to the log; the last line of it.
-
-        A search is not worth less without its log, and goes on.
-        """
+        """Add what a child has said to the log; the last line of it."""
         text = child.said()
-        if text and self._log is not None:
-            heading = "between trials" if number is None else f"trial {number}"
-            with (
-                suppress(OSError),
-                open(self._log, "a", encoding="utf-8", errors="replace") as log,
-            ):
-                log.write(f"--- {heading}\n{text.rstrip()}\n")
+        _log(self._log, "between trials" if number is None else f"trial {number}", text)
         return next((line for line in reversed(text.split("\n")) if line.strip()), "")
+
+
+def _log(path: str | os.PathLike[str] | None, heading: str, text: str) -> None:
+    """Add what was said to a log, if there is one.
+
+    A search is not worth less without its log, and goes on.
+    """
+    if text and path is not None:
+        with suppress(OSError), open(path, "a", encoding="utf-8", errors="replace") as log:
+            log.write(f"--- {heading}\n{text.rstrip()}\n")
 
 
 class _Child:
