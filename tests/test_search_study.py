@@ -320,6 +320,20 @@ def test_the_traceback_of_a_callable_is_in_the_log(tmp_path: Path) -> None:
     assert 'return float({}["x"])' in text
 
 
+def test_the_legend_of_rewards_in_time_hides_no_trial() -> None:
+    pytest.importorskip("matplotlib")
+    from archdsl.search.pictures import search_figure
+
+    study = Study(SPACE, Objectives(), evaluator=parameters, algorithm="random")
+    study.run(5)
+    figure = search_figure(study)
+    figure.draw_without_rendering()
+    panel = figure.axes[-1]
+    legend = panel.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= panel.get_window_extent().y1
+
+
 def test_an_evaluator_that_has_worked_may_fail_as_often_as_it_likes() -> None:
     def tired(arch: Any) -> float:
         if study.evaluated >= 2:

@@ -106,7 +106,8 @@ def _in_time(axes: Axes, study: Study) -> None:
     axes.set_xlabel("trial")
     name = study.objectives.reward
     axes.set_ylabel("accuracy" if name == "accuracy" else f"reward ({name})")
-    axes.legend(loc="lower right")
+    # Above the panel, where it can hide no trial.
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _unit(cost: str) -> tuple[float, str]:
