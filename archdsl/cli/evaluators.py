@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from archdsl.cli.options import Command, Status, within
+from archdsl.cli.options import Command, Status, key_values, within
 from archdsl.cli.output import Refusal, visible
 
 if TYPE_CHECKING:
@@ -89,18 +89,6 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in sorted(available()) if name.startswith(incomplete)]
 
 
-def _settings(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{visible(word[:60])!r}: must be KEY=VALUE")
-        if key in found:
-            raise click.BadParameter(f"{key!r} is set twice")
-        found[key] = value
-    return found
-
-
 def evaluator_options(command: Command) -> Command:
     """Give a command `--evaluator --program --set --workers --timeout`, as one argument `chosen`.
 
@@ -146,7 +134,7 @@ def evaluator_options(command: Command) -> Command:
             "--set",
             "settings",
             multiple=True,
-            callback=_settings,
+            callback=key_values,
             metavar="KEY=VALUE",
             help="A setting of the evaluator; may be repeated.",
         ),

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archdsl.cli.compiling import progress_bar
-from archdsl.cli.options import Command, Status, as_json, device_option, one_device, within
+from archdsl.cli.options import (
+    Command,
+    Status,
+    as_json,
+    device_option,
+    one_device,
+    results_folder,
+    within,
+)
 from archdsl.cli.output import Refusal, say, visible, write, write_json
 from archdsl.cli.spacing import load_space, space_argument
 
@@ -101,7 +109,7 @@ def oneshot(
 
     objectives = _objectives(device, target_ms)
     space = load_space(file)
-    folder = _folder(out, space.name)
+    folder = results_folder(out or f"{space.name}-oneshot")
     if size is None and data == _DIGITS:
         size = _DIGITS_SIZE
     settings: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
@@ -202,20 +210,3 @@ def _objectives(device: str | None, target_ms: float | None) -> Objectives:
         )
     except ValueError as failure:
         raise Refusal(str(failure)) from None
-
-
-def _folder(out: str | None, name: str) -> Path:
-    """The folder of the results, which need not be there.
-
-    Raises:
-        Refusal: it cannot be.
-    """
-    shown = out or f"{name}-oneshot"
-    if out == "-":
-        raise Refusal("-o -: what is written is a folder")
-    folder = Path(shown)
-    if not folder.parent.is_dir():
-        raise Refusal(f"-o {shown}: there is no folder {folder.parent}")
-    if folder.exists() and not folder.is_dir():
-        raise Refusal(f"-o {shown}: is a file")
-    return folder

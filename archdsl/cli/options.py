@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 from click.shell_completion import CompletionItem
 
-from archdsl.cli.output import Refusal, write
+from archdsl.cli.output import Refusal, visible, write
 from archdsl.limits import RAISABLE, most, raised
 
 if TYPE_CHECKING:
@@ -293,6 +293,37 @@ def load(file: str, overrides: Overrides) -> Arch:
 
 
 # ------------------------------------------------------------------------------------- writing
+
+
+def results_folder(out: str, hint: str = "") -> Path:
+    """The folder to write results to, which need not be there.
+
+    Raises:
+        Refusal: it cannot be, or is standard output: then with a hint of what else can be done.
+    """
+    if out == "-":
+        raise Refusal(f"-o -: what is written is a folder{hint}")
+    folder = Path(out)
+    if not folder.parent.is_dir():
+        raise Refusal(f"-o {out}: there is no folder {folder.parent}")
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(f"-o {out}: is a file")
+    return folder
+
+
+def key_values(
+    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
+) -> dict[str, str]:
+    """What an option KEY=VALUE, given once or more, says."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{visible(word[:60])!r}: must be KEY=VALUE")
+        if key in found:
+            raise click.BadParameter(f"{key!r} is set twice")
+        found[key] = value
+    return found
 
 
 def writable(out: str, file: str, *others: str | None, json: bool = False) -> str:

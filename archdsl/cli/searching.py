@@ -14,7 +14,15 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.evaluators import Chosen, evaluator_options, refusing
-from archdsl.cli.options import Status, as_json, device_option, devices, within
+from archdsl.cli.options import (
+    Status,
+    as_json,
+    device_option,
+    devices,
+    key_values,
+    results_folder,
+    within,
+)
 from archdsl.cli.output import Refusal, error, report, say, visible, write, write_json
 from archdsl.cli.spacing import load_space, space_argument
 from archdsl.cli.table import Row, write_table
@@ -58,16 +66,6 @@ def _complete_algorithm(
         for name, line in ALGORITHMS.items()
         if name.startswith(incomplete)
     ]
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{visible(word[:60])!r}: must be KEY=VALUE")
-        found[key] = value
-    return found
 
 
 def _positive(ctx: click.Context, param: click.Parameter, values: tuple[float, ...]) -> Any:
@@ -140,7 +138,7 @@ def _bound(name: str, what: str) -> Callable[[Any], Any]:
     "--algorithm-set",
     "algorithm_settings",
     multiple=True,
-    callback=_pairs,
+    callback=key_values,
     metavar="KEY=VALUE",
     help="A setting of the algorithm; may be repeated.",
 )
@@ -240,7 +238,7 @@ def search(
     space = load_space(file)
     targets = devices(device)
     objectives = _objectives(targets, target_ms, reward, goals, max_ms, dtype, batch, bounds)
-    folder = _folder(out, space.name)
+    folder = results_folder(out or f"{space.name}-search")
     where = storage or str(folder / "study.journal")
     cluster: dict[str, Any] | None = None
     if engine == "ray":
@@ -305,23 +303,6 @@ def _objectives(
         )
     except ValueError as failure:
         raise Refusal(str(failure)) from None
-
-
-def _folder(out: str | None, name: str) -> Path:
-    """The folder of the results, which need not be there.
-
-    Raises:
-        Refusal: it cannot be.
-    """
-    shown = out or f"{name}-search"
-    if out == "-":
-        raise Refusal("-o -: what is written is a folder")
-    folder = Path(shown)
-    if not folder.parent.is_dir():
-        raise Refusal(f"-o {shown}: there is no folder {folder.parent}")
-    if folder.exists() and not folder.is_dir():
-        raise Refusal(f"-o {shown}: is a file")
-    return folder
 
 
 def _unmade(folder: Path, where: str) -> list[Path]:

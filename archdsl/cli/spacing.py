@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from archdsl.cli.options import Command, Status, as_json, limits_option, read_stdin, within
-from archdsl.cli.output import Refusal, visible, write, write_json
+from archdsl.cli.options import (
+    Command,
+    Status,
+    as_json,
+    limits_option,
+    read_stdin,
+    results_folder,
+    within,
+)
+from archdsl.cli.output import visible, write, write_json
 from archdsl.cli.table import Row, write_table
 
 if TYPE_CHECKING:
@@ -179,13 +187,7 @@ def sample(file: str, number: int, seed: int, jsonl: bool, out: str | None) -> S
         return 0
     from archdsl.files import write_whole
 
-    if out == "-":
-        raise Refusal("-o -: what is written is a folder; without -o the texts are printed")
-    folder = Path(out)
-    if not folder.parent.is_dir():
-        raise Refusal(f"-o {out}: there is no folder {folder.parent}")
-    if folder.exists() and not folder.is_dir():
-        raise Refusal(f"-o {out}: is a file")
+    folder = results_folder(out, "; without -o the texts are printed")
     folder.mkdir(exist_ok=True)
     digits = len(str(number))
     for place in range(1, number + 1):
