@@ -491,3 +491,14 @@ def test_batches_that_cannot_be_costed() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             tables.cost(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_network_with_a_proof_is_told_that_it_is_no_space() -> None:
+    with pytest.raises(ArchError) as caught:
+        parse_space((Path(__file__).parents[1] / "docs" / "pico.arch").read_text(encoding="utf-8"))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == (
+        "E1002",
+        "`expect` speaks of one network, and this text is one",
+    )
+    assert "a search space has choices" in (found.help or "")

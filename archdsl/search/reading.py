@@ -192,6 +192,9 @@ class _Reading:
                 word = item.keyword
                 message = f"`{word.text}` speaks of one network, and this is a search space"
                 help = "leave it out: a member that is taken out of the space may have it"
+                if not has_choices(self.document):
+                    message = f"`{word.text}` speaks of one network, and this text is one"
+                    help = "a search space has choices, such as `k{3,5}` or `( k3_e6 | skip )`"
                 self.error("E1002", message, self.span(word.start, word.end), help)
         combinations = prod(len(item.value.blocks) for item in open_statements)
         if combinations > MAX_OPTIONS:
