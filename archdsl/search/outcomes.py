@@ -53,8 +53,9 @@ def check_result(value: Any, seconds: float = 0.0) -> Evaluation:
     Numbers of numpy and tensors with one element are numbers; `True` and texts are none. What else
     is in a mapping is kept as `extra` where it is a finite number, and left out where not.
 
-    >>> check_result({"accuracy": 0.5, "loss": 2})
-    Evaluation(accuracy=0.5, fault=None, extra={'loss': 2.0}, seconds=0.0)
+    >>> found = check_result({"accuracy": 0.5, "loss": 2})
+    >>> found.accuracy, found.extra
+    (0.5, {'loss': 2.0})
     >>> check_result("0.5").fault
     "the evaluator gave '0.5' (str), and an accuracy is a number"
     """
