@@ -155,7 +155,7 @@ def test_many_members_with_blocks_of_all_kinds(text: str) -> None:
     net = supernet(text)
     module = lively(net.load(0))
     rng = random.Random(4)
-    for _ in range(200):
+    for _ in range(100):
         agree(net, module, net.space.sample(rng))
 
 
