@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner, Result
 
 import archdsl
-from archdsl.cli.program import program
+from archdsl.cli.program import _misuse, program
 from archdsl.lang.codes import CODES
 from archdsl.library import members
 
@@ -414,3 +415,11 @@ def test_completion(
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(run: Run, shell: str) -> None:
     assert "_ARCHDSL_COMPLETE" in ok(run("completion", shell))
+
+
+@pytest.mark.parametrize(("said", "shown"), [("PyTorch is", "PyTorch is"), ("No such", "no such")])
+def test_a_name_at_the_beginning_of_an_error_keeps_its_capital(
+    said: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _misuse(ClickException(said))
+    assert capsys.readouterr().err == f"error: {shown}\n"

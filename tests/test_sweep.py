@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,3 +270,10 @@ def test_overheads_are_parts_too() -> None:
     assert found.latency.bound == "overhead"
     assert found.fixed == pytest.approx(1000)
     assert {part.bound for part in found.by_stage()} == {"overhead"}
+
+
+def test_networks_without_a_published_accuracy_cannot_be_ranked() -> None:
+    pico = str(Path(__file__).parents[1] / "docs" / "pico.arch")
+    result = run("rank", pico, "--device", "pixel6-cpu-int8", "--target-ms", "5")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "none is published of any of these networks" in result.stderr

@@ -247,6 +247,8 @@ def rank(
     unknown: list[Candidate] = []
     for candidate in _candidates(files, overrides):
         (unknown if candidate.top1 is None else known).append(candidate)
+    if not known:
+        raise Refusal("the reward is of a top-1, and none is published of any of these networks")
     if unknown:
         say(f"left out, for no top-1 is published: {', '.join(c.name for c in unknown)}")
     latencies = [target.estimate(candidate.work) for candidate in known]

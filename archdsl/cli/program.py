@@ -189,7 +189,10 @@ def _interruptible(run: Callable[[], Any]) -> Any:
 
 def _misuse(failure: click.ClickException) -> None:
     first, *rest = failure.format_message().expandtabs(2).split("\n")
-    error("\n".join(map(visible, [first[:1].lower() + first[1:], *rest])))
+    # click begins with a capital; a name such as PyTorch keeps its own.
+    if not any(map(str.isupper, first.partition(" ")[0][1:])):
+        first = first[:1].lower() + first[1:]
+    error("\n".join(map(visible, [first, *rest])))
     context = getattr(failure, "ctx", None)
     if isinstance(context, click.Context):
         say(f"Try `{context.command_path} --help`.")

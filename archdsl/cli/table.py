@@ -50,7 +50,7 @@ def write_table(columns: Sequence[str], rows: Sequence[Row], total: Row = None) 
     for index, column in enumerate(columns):
         figures = column.startswith(">")
         title = column.strip(">…")
-        width = max(len(title), *(len(row[index]) for row in filled))
+        width = max([len(title), *(len(row[index]) for row in filled)])
         least += width if figures else min(width, _TEXT)
         table.add_column(
             title,
