@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archdsl.backend import Artifact, BackendError, Emission
+from archdsl.extras import needs
 from archdsl.files import write_together
 from archdsl.ir.node import INPUT
 
@@ -25,11 +26,8 @@ def inference_session(emission: Emission, filename: str, threads: int | None = N
     Raises:
         BackendError: onnxruntime is not installed.
     """
-    try:
+    with needs("onnx", "onnxruntime cannot be imported", BackendError):
         import onnxruntime
-    except ImportError as error:
-        message = f'onnxruntime cannot be imported ({error}); pip install "archdsl[onnx]"'
-        raise BackendError(message) from error
     options = onnxruntime.SessionOptions()
     # Warnings are meant for onnxruntime's developers.
     options.log_severity_level = 3

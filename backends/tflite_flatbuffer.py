@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from archdsl.backend import BackendError
+from archdsl.extras import needs
 from archdsl.files import Content, Piece
 from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
@@ -88,11 +89,8 @@ def content(model: Model) -> Content:
     Raises:
         BackendError: the package `flatbuffers` is missing, or the file would exceed 2 GiB.
     """
-    try:
+    with needs("tflite", "flatbuffers cannot be imported", BackendError):
         import flatbuffers  # type: ignore[import-untyped]
-    except ImportError as error:
-        message = f'flatbuffers cannot be imported ({error}); pip install "archdsl[tflite]"'
-        raise BackendError(message) from error
     buffers = _Buffers()
     head, places = _tables(flatbuffers.Builder(1 << 16), model, buffers)
     return _laid_out(head, places, buffers.contents)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from archdsl.backend import Artifact, BackendError
+from archdsl.extras import needs
 from archdsl.ir.execute import Array
 from archdsl.ir.node import INPUT
 
@@ -17,11 +18,8 @@ def interpreter(data: bytes, threads: int | None = None) -> Any:
     Raises:
         BackendError: LiteRT is not installed.
     """
-    try:
+    with needs("tflite", "LiteRT cannot be imported", BackendError):
         from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
-    except ImportError as error:
-        message = f'LiteRT cannot be imported ({error}); pip install "archdsl[tflite]"'
-        raise BackendError(message) from error
     made = Interpreter(model_content=data, num_threads=threads)
     made.allocate_tensors()
     return made

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from archdsl.backend import OUTPUT, Artifact, BackendError, Emission, Job, Session
 from archdsl.compiler import Arch
+from archdsl.extras import needs
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import Span
 from archdsl.lang.syntax import parse_file
@@ -183,11 +184,8 @@ def import_torch() -> Any:
     Raises:
         BackendError: it is not installed.
     """
-    try:
+    with needs("torch", "PyTorch cannot be imported", BackendError):
         import torch
-    except ImportError as error:
-        message = f'PyTorch cannot be imported ({error}); pip install "archdsl[torch]"'
-        raise BackendError(message) from error
     return torch
 
 

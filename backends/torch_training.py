@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,9 +22,6 @@ from archdsl.datasets import DIGITS, Data, batches, load_data, parts
 from archdsl.ir.execute import Array
 from archdsl.search.outcomes import EvaluatorError, Failed
 
-Optimizer = Literal["adamw", "sgd"]
-"""The second is stochastic gradient descent with Nesterov's momentum."""
-
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Batch = Annotated[int, Field(ge=2, le=65_536)]
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
@@ -33,41 +31,58 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 Count = Annotated[int, Field(ge=1, le=1024)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
-    """An evaluator that trains a network on data, and gives its accuracy on the part kept back.
+    """The evaluator `train`: a network learns from data, and is judged by the part kept back.
 
     The accuracy is a share, 0 to 1. A network is trained with the data's classes and, where `size`
     is set, on square images of that side. On one thread of a CPU the same network and settings give
     the same accuracy again.
+
+    Raises:
+        EvaluatorError: there is no such device.
+        OSError, ImportError, ArchError: the data cannot be read.
     """
 
     data: str
     """`digits`, a folder or a `.npz` file."""
-    size: int | None
+    size: Side | None = None
     """The images' sides; None for those that the network asks for."""
-    epochs: int
-    batch: int
-    lr: float
-    seed: int
+    epochs: Epochs = 10
+    batch: Batch = 32
+    lr: Rate = 0.003
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """The second is stochastic gradient descent with Nesterov's momentum."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    smoothing: Share = 0.1
+    shift: Share = 0.125
+    flip: bool = True
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Seed = 0
     """Of the initial weights, the order of images, and dropout; the part kept back is the same."""
-    weight_decay: float
-    smoothing: float
-    shift: float
-    flip: bool
-    validation: float
-    threads: int
-    device: str
-    optimizer: Optimizer = "adamw"
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    """So many trainings under this seed and those after it, of which the means are given."""
+    threads: Count = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        ready(self.data, self.size, self.device)
 
     def __call__(self, arch: Arch) -> Mapping[str, float]:
         """Train a network: its `accuracy`, `loss` there, and what it took.
+
+        With repeats `deviation` is the standard deviation of the trainings' accuracies.
 
         Raises:
             Failed: the network gives no classes, or its training diverged.
             OSError, ImportError, ArchError: the data cannot be read, or do not fit.
         """
-        figures, _ = self._trained(arch, None, self.epochs)
+        seeds = range(self.seed, self.seed + self.repeats)
+        runs = [self._trained(arch, None, self.epochs, seed)[0] for seed in seeds]
+        figures = {key: fmean(run[key] for run in runs) for key in runs[0]}
+        figures["seconds"] *= self.repeats
+        if self.repeats > 1:
+            figures["deviation"] = stdev(run["accuracy"] for run in runs)
         return figures
 
     def fitted(self, arch: Arch) -> Arch:
@@ -106,35 +121,35 @@ class Training:
             Failed, OSError, ImportError, ArchError: as for the call; weights that do not fit.
         """
         count = self.epochs if epochs is None else epochs
-        figures, module = self._trained(arch, weights, count)
+        figures, module = self._trained(arch, weights, count, self.seed)
         state = module.state_dict()
         return figures["accuracy"], {
             key: np.ascontiguousarray(value.cpu().numpy()) for key, value in state.items()
         }
 
     def _trained(
-        self, arch: Arch, weights: Mapping[str, Array] | None, epochs: int
+        self, arch: Arch, weights: Mapping[str, Array] | None, epochs: int, seed: int
     ) -> tuple[dict[str, float], nn.Module]:
         started = time.perf_counter()
         data = self.loaded(arch)
         arch = self.fitted(arch)
-        seed = None if weights is not None else self.seed
+        initial = seed if weights is None else None
         with threads(self.threads), torch.random.fork_rng(devices=()):
-            torch.manual_seed(self.seed)
-            module = compile(arch, "torch", seed=seed, weights=weights).load()
+            torch.manual_seed(seed)
+            module = compile(arch, "torch", seed=initial, weights=weights).load()
             if weights is None:
                 _unbiased(module)
             # Convolutions are a third faster with the channels last.
             module = module.to(self.device, memory_format=torch.channels_last)
             if epochs:
-                self._learn(module, data, epochs)
+                self._learn(module, data, epochs, seed)
                 self._settle(module, data)
             accuracy, loss = self._judged(module, data)
         figures = {"accuracy": accuracy, "loss": loss, "epochs": float(epochs)}
         return figures | {"seconds": time.perf_counter() - started}, module
 
-    def _learn(self, module: nn.Module, data: Data, epochs: int) -> None:
-        rng = np.random.Generator(np.random.PCG64(self.seed))
+    def _learn(self, module: nn.Module, data: Data, epochs: int, seed: int) -> None:
+        rng = np.random.Generator(np.random.PCG64(seed))
         groups = _groups(module, self.weight_decay)
         optimizer: Any = (
             torch.optim.AdamW(groups, lr=self.lr)
@@ -208,6 +223,17 @@ class Training:
         return right / len(data.validation), loss / len(data.validation)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Digits(Training):
+    """The evaluator `digits`: training on the handwritten digits that come with scikit-learn."""
+
+    data: str = field(default=DIGITS, init=False)
+    size: Side = 32
+    epochs: Epochs = 6
+    shift: Share = 0.0
+    flip: bool = field(default=False, init=False)
+
+
 def sized(arch: Arch, size: int | None, classes: int | None = None) -> Arch:
     """The same network for square images of a side, and for a number of classes; None: its own.
 
@@ -256,78 +282,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def digits(
-    *,
-    size: Side = 32,
-    epochs: Epochs = 6,
-    batch: Batch = 32,
-    lr: Rate = 0.003,
-    seed: Seed = 0,
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4,
-    smoothing: Share = 0.1,
-    shift: Share = 0.0,
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    threads: Count = 1,
-    device: str = "cpu",
-    optimizer: Optimizer = "adamw",
-) -> Training:
-    """Training on the handwritten digits that come with scikit-learn."""
-    ready(DIGITS, size, device)
-    return Training(
-        data=DIGITS,
-        size=size,
-        epochs=epochs,
-        batch=batch,
-        lr=lr,
-        seed=seed,
-        weight_decay=weight_decay,
-        smoothing=smoothing,
-        shift=shift,
-        flip=False,
-        validation=validation,
-        threads=threads,
-        device=device,
-        optimizer=optimizer,
-    )
-
-
-def train(
-    *,
-    data: str,
-    size: Side | None = None,
-    epochs: Epochs = 10,
-    batch: Batch = 32,
-    lr: Rate = 0.003,
-    seed: Seed = 0,
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4,
-    smoothing: Share = 0.1,
-    shift: Share = 0.125,
-    flip: bool = True,
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2,
-    threads: Count = 1,
-    device: str = "cpu",
-    optimizer: Optimizer = "adamw",
-) -> Training:
-    """Training on a folder of images, or on a `.npz` file."""
-    ready(data, size, device)
-    return Training(
-        data=data,
-        size=size,
-        epochs=epochs,
-        batch=batch,
-        lr=lr,
-        seed=seed,
-        weight_decay=weight_decay,
-        smoothing=smoothing,
-        shift=shift,
-        flip=flip,
-        validation=validation,
-        threads=threads,
-        device=device,
-        optimizer=optimizer,
-    )
 
 
 def ready(data: str, size: int | None, device: str = "cpu") -> None:

@@ -311,6 +311,18 @@ def test_the_same_again_for_a_seed_and_something_else_for_another() -> None:
     assert first.extra["seconds"] > 0
 
 
+def test_repeats_are_the_mean_of_trainings_under_seeds_in_turn() -> None:
+    alone = [evaluate(digits(seed=seed), small()) for seed in (3, 4)]
+    both = evaluate(digits(seed=3, repeats=2), small())
+    first, second = (found.accuracy for found in alone)
+    assert first is not None and second is not None and first != second
+    assert both.accuracy == pytest.approx((first + second) / 2)
+    assert both.extra["loss"] == pytest.approx(sum(one.extra["loss"] for one in alone) / 2)
+    assert both.extra["deviation"] == pytest.approx(abs(first - second) / math.sqrt(2))
+    assert both.extra["epochs"] == alone[0].extra["epochs"]
+    assert "deviation" not in alone[0].extra
+
+
 def test_a_little_network_learns_the_digits() -> None:
     found = evaluate(digits(epochs=5, lr=0.02), small())
     assert found.accuracy is not None and found.accuracy > 0.9
