@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from archdsl.extras import needs
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_CLASSES, MAX_IMAGE_BYTES
@@ -192,11 +193,8 @@ _Parts = list[tuple[Array, Array]]
 
 
 def _digits(sides: tuple[int, int], channels: int) -> tuple[_Parts, tuple[str, ...]]:
-    try:
+    with needs("search", "the digits come with scikit-learn"):
         from sklearn.datasets import load_digits
-    except ImportError as fault:
-        message = f'the digits come with scikit-learn ({fault}); pip install "archdsl[search]"'
-        raise ImportError(message, name=fault.name) from None
     found = load_digits()
     images = _sized(found.images[..., None], sides, channels, DIGITS)
     return [(images, found.target.astype(np.int64))], tuple(map(str, range(10)))

@@ -20,6 +20,7 @@ from archdsl.calibration.running import (
     timing_record,
 )
 from archdsl.compiler import Arch
+from archdsl.extras import needs
 from archdsl.ir.graph import Graph
 from archdsl.ir.ops import Activation, Softmax
 from archdsl.passes.cost import Dtype
@@ -140,12 +141,8 @@ def timings(
             path = Path(folder) / str(index) / artifact.filename
             path.parent.mkdir()
             artifact.write(path)
-            try:
+            with needs(RUNTIMES[runtime], f"{runtime} cannot be imported", BackendError):
                 runs.append(loaded(runtime, str(path), arch.input, threads))
-            except ImportError as error:
-                extra = RUNTIMES[runtime]
-                message = f'{runtime} cannot be imported ({error}); pip install "archdsl[{extra}]"'
-                raise BackendError(message) from error
         found = timed_in_turns(
             runs,
             seconds,

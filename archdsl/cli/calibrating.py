@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from archdsl.cli.compiling import progress_bar
 from archdsl.cli.options import Status, as_json, deliver, output_option, within, writable
 from archdsl.cli.output import Refusal, refused, say, visible, write, write_json
 from archdsl.cli.table import Row, write_table
+from archdsl.extras import needs
 
 if TYPE_CHECKING:
     from archdsl.calibration.fit import Fit
@@ -120,12 +122,9 @@ def _needed() -> None:
     Raises:
         Refusal: a package is missing.
     """
-    try:
-        import scipy.optimize  # noqa: F401
-        import tomli_w  # noqa: F401
-    except ImportError as error:
-        message = f'{error.name} cannot be imported ({error}); pip install "archdsl[calibrate]"'
-        raise Refusal(message) from None
+    for package in ("scipy.optimize", "tomli_w"):
+        with needs("calibrate", f"{package} cannot be imported", Refusal):
+            import_module(package)
 
 
 def _measured(runtime: Any, dtype: Any, threads: int, seconds: float | None) -> Results:

@@ -65,9 +65,8 @@ def picture(out: str, suffix: str, title: str) -> Iterator[Callable[[Any], None]
     try:
         with figures.style():
             yield draw
-    except ImportError as error:
-        message = f'matplotlib cannot be imported ({error}); pip install "archdsl[plot]"'
-        raise Refusal(message) from None
+    except ImportError as failure:
+        raise Refusal(str(failure)) from None
 
 
 @click.group()

@@ -541,7 +541,7 @@ def _write(study: Study, folder: Path, *, pictures: bool) -> list[str]:
         try:
             more = reports.pictures(study)
         except ImportError as missing:
-            say(f'no picture: matplotlib is missing ({missing}); pip install "archdsl[plot]"')
+            say(f"no picture: {missing}")
     reports.write_results(study, folder, more)
     count = len(study.front)
     networks = f"{count} network{'s' if count != 1 else ''} in {reports.FRONT}/"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from archdsl.extras import needs
 from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
 from archdsl.limits import MAX_PIXELS
@@ -65,20 +66,21 @@ def pixels(path: Path, input: Shape, preset: Preset) -> Array:
         ImportError: Pillow is missing; the message names the install line.
         OSError, ValueError: it is no photo of a known format, or too large.
     """
-    image_module = _pillow()
+    with needs("images", "photos are read with Pillow"):
+        from PIL import Image, UnidentifiedImageError
     height, width, channels = input
     with path.open("rb") as file, warnings.catch_warnings():
         # Pillow warns of large images before their size is known here, and refuses larger ones.
         warnings.simplefilter("ignore")
         try:
-            image = image_module.open(file, formats=_FORMATS)
-        except image_module.UnidentifiedImageError:
+            image: Image.Image = Image.open(file, formats=_FORMATS)
+        except UnidentifiedImageError:
             raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has more than {MAX_PIXELS:,} pixels")
         if image.mode.startswith("I"):
             # Greys of 16 bits, which Pillow would clip to 255.
-            image = image_module.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+            image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
         image = image.convert("RGB" if channels == 3 else "L")
     # The side that binds gets its size exactly; as torchvision does, the other is cut to a number.
     tall, wide = round(height / preset.crop), round(width / preset.crop)
@@ -88,16 +90,7 @@ def pixels(path: Path, input: Shape, preset: Preset) -> Array:
         tall = int(wide * image.height / image.width)
     if tall * wide > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are too thin a strip")
-    image = image.resize((wide, tall), image_module.Resampling[preset.resample.upper()])
+    image = image.resize((wide, tall), Image.Resampling[preset.resample.upper()])
     left, top = round((wide - width) / 2), round((tall - height) / 2)
     found = np.asarray(image.crop((left, top, left + width, top + height)))
     return found.reshape(input)
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as fault:
-        message = f'photos are read with Pillow ({fault}); pip install "archdsl[images]"'
-        raise ImportError(message) from None
-    return Image

@@ -10,6 +10,8 @@ import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from archdsl.extras import needs
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -56,10 +58,15 @@ _STYLE: dict[str, Any] = {
 
 
 class style:
-    """Within it, matplotlib draws as archdsl's figures do, whatever the user's settings."""
+    """Within it, matplotlib draws as archdsl's figures do, whatever the user's settings.
+
+    Raises:
+        ImportError: matplotlib is missing; the message names the install line.
+    """
 
     def __enter__(self) -> None:
-        import matplotlib
+        with needs("plot", "matplotlib cannot be imported"):
+            import matplotlib
 
         self._context = matplotlib.rc_context()
         self._context.__enter__()

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from archdsl.extras import install_line
 from archdsl.lang.diagnostics import ArchError, did_you_mean, listed, quoted
 from archdsl.lang.values import sentence
 from archdsl.plugins import installed, owner
@@ -111,7 +112,7 @@ def _lacking(name: str, error: ImportError) -> str:
     package = (error.name or "").partition(".")[0]
     extra = _EXTRAS.get(package)
     said = "pip install" in str(error)
-    install = f'; pip install "archdsl[{extra}]"' if extra and not said else ""
+    install = f"; {install_line(extra)}" if extra and not said else ""
     return f"the evaluator {name!r} cannot be imported ({one_line(str(error))}){install}"
 
 

@@ -27,6 +27,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from archdsl.compiler import Arch
+from archdsl.extras import needs
 from archdsl.limits import in_force, raised
 from archdsl.search.evaluators import Program
 from archdsl.search.outcomes import EvaluatorError, one_line
@@ -389,11 +390,8 @@ def _ray() -> Any:
         ImportError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with needs("ray", "ray cannot be imported"):
         import ray
-    except ImportError as error:
-        message = f'ray cannot be imported ({error}); pip install "archdsl[ray]"'
-        raise ImportError(message) from None
     return ray
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archdsl.extras import needs
 from archdsl.lang.diagnostics import ArchError, Diagnostic, listed
 from archdsl.search.objectives import Objectives
 from archdsl.search.space import Space, Vector
@@ -423,12 +424,9 @@ def _optuna() -> Any:
     Raises:
         ImportError: it is not installed.
     """
-    try:
+    with needs("search", "studies are kept by Optuna"):
         import optuna
         import optuna.storages.journal
-    except ImportError as error:
-        message = f'studies are kept by Optuna ({error}); pip install "archdsl[search]"'
-        raise ImportError(message) from None
     return optuna
 
 

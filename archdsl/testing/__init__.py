@@ -10,6 +10,7 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from archdsl.extras import needs
 from archdsl.testing.growing import random_architecture
 
 if TYPE_CHECKING:
@@ -34,13 +35,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'archdsl.testing' has no attribute {name!r}")
-    try:
-        return getattr(import_module("archdsl.testing.strategies"), name)
-    except ModuleNotFoundError as missing:
-        if missing.name != "hypothesis":
-            raise
-        message = f'archdsl.testing.{name} needs hypothesis; pip install "archdsl[testing]"'
-        raise ImportError(message, name="hypothesis") from missing
+    with needs("testing", f"archdsl.testing.{name} needs hypothesis"):
+        strategies = import_module("archdsl.testing.strategies")
+    return getattr(strategies, name)
 
 
 def __dir__() -> list[str]:

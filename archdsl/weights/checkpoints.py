@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from archdsl.extras import needs
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.limits import MAX_HEADER, MAX_TENSORS
@@ -117,7 +118,8 @@ def grouped(tensors: Mapping[str, Tensor]) -> list[Layer]:
 
 
 def _pytorch(path: str | os.PathLike[str]) -> Checkpoint:
-    torch = _torch()
+    with needs("torch", "a .pth file is read with PyTorch"):
+        import torch  # noqa: TID251 - its own files are the one thing that only it reads safely
     archive = zipfile.is_zipfile(path)
     if archive:
         entries = members(path)
@@ -155,15 +157,6 @@ def _pytorch(path: str | os.PathLike[str]) -> Checkpoint:
     # A `state_dict` comes as the module was built. One that is sorted by name has lost that order.
     keys = list(tensors)
     return Checkpoint(grouped(tensors), keys != sorted(keys), tuple(notes))
-
-
-def _torch() -> Any:
-    try:
-        import torch  # noqa: TID251 - its own files are the one thing that only it reads safely
-    except ImportError as fault:
-        message = f'a .pth file is read with PyTorch ({fault}); pip install "archdsl[torch]"'
-        raise ImportError(message) from None
-    return torch
 
 
 def _array(torch: Any, value: Any) -> Array:

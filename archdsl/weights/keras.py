@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from archdsl.extras import needs
 from archdsl.ir.execute import Array
 from archdsl.ir.ops import Shape
 from archdsl.lang.diagnostics import quoted
@@ -118,11 +119,8 @@ def _read_keras(
 
 
 def _h5py() -> Any:
-    try:
+    with needs("keras", "Keras' files are read with h5py"):
         import h5py
-    except ImportError as fault:
-        message = f'Keras\' files are read with h5py ({fault}); pip install "archdsl[keras]"'
-        raise ImportError(message) from None
     return h5py
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from archdsl.extras import needs
 from archdsl.lang.diagnostics import did_you_mean
 from archdsl.search.space import Space
 from archdsl.search.trials import Algorithm
@@ -74,14 +75,9 @@ def _class(name: str) -> Any:
     if name not in _CLASSES:
         raise ValueError(f"no algorithm is called {name!r}; {_hint(name, ALGORITHMS)}")
     module, _, attribute = _CLASSES[name].partition(":")
-    try:
-        return getattr(import_module(f"{__name__}.{module}"), attribute)
-    except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library not in ("optuna", "pymoo"):
-            raise
-        message = f"the algorithm `{name}` needs {library}: pip install 'archdsl[search]'"
-        raise ImportError(message, name=library) from None
+    with needs("search", f"the algorithm `{name}` cannot be imported"):
+        found = import_module(f"{__name__}.{module}")
+    return getattr(found, attribute)
 
 
 def _hint(word: str, known: Mapping[str, Any]) -> str:
