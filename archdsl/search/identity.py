@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from archdsl.compiler import Arch, Run
 from archdsl.ir.node import INPUT, Fragment
-from archdsl.ir.ops import Op, Shape
+from archdsl.ir.ops import Dropout, Op, Shape
 
 # What training sets, and no search chooses: networks that differ in it alone are one.
-_OF_TRAINING = frozenset({"eps", "momentum", "rate", "init"})
+_OF_TRAINING = frozenset({"eps", "momentum", "init"})
 
 
 @lru_cache(maxsize=1 << 14)
@@ -22,16 +22,22 @@ def _said(op: Op) -> str:
 
 
 def tokens(fragment: Fragment) -> Iterator[str]:
-    """A word for each operator of a block, with how far back its inputs are.
+    """A word for each operator of a block but dropout, with how far back its inputs are.
 
     Blocks form a chain, so the words of a network are those of its blocks, and say nothing of
     where one ends.
     """
     places = {INPUT: -1}
-    for place, node in enumerate(fragment.nodes):
+    place = 0
+    for node in fragment.nodes:
+        if isinstance(node.op, Dropout):
+            # Nothing at inference: who reads it reads its input.
+            places[node.name] = places[node.inputs[0]]
+            continue
         places[node.name] = place
         back = (place - places[name] for name in node.inputs)
         yield f"{_said(node.op)}<{','.join(map(str, back))}>{node.shape}"
+        place += 1
 
 
 def run_tokens(run: Run) -> tuple[str, ...]:
