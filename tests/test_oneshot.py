@@ -223,7 +223,7 @@ def test_a_folder_that_would_run_code_is_refused(
 # --------------------------------------------------------------------------------- the fine stage
 
 
-@pytest.mark.parametrize("name", ["m", "l"])
+@pytest.mark.parametrize("name", ["s", "m", "l"])
 def test_the_fine_space_of_a_published_network_is_the_shipped_one(name: str) -> None:
     made = archdsl.parse_space(refined(archdsl.load(f"mnv4_conv_{name}")))
     shipped = archdsl.load_space(f"mnv4_fine_{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 import re
 import time
@@ -194,6 +195,9 @@ def test_equal_networks_have_equal_hashes() -> None:
     same = ("r2_k3_o8 skip", "ir_k3_e1_o8_se0 k3", "k3_s1_o8 k3_x8", "k3_o8 k3_x8_noskip")
     hashes = [canonical_hash(archdsl.parse(file_with(f"stem {{ conv_k1_o8 {s} }}"))) for s in same]
     assert hashes[0] == hashes[1] != hashes[3]
+    # dropout is nothing at inference: before a block with a residual, and behind the last one
+    dropped = "dropout_p0.2 r2_k3_o8 dropout_p0.1"
+    assert canonical_hash(archdsl.parse(file_with(f"stem {{ conv_k1_o8 {dropped} }}"))) == hashes[0]
     one = archdsl.parse(file_with("stem { conv_k3_o8 } stage a { sep_k3 }"))
     two = archdsl.parse(
         file_with("stem { conv_k3_o8 dw_k3 conv_k1 }", "input 16x16x3 norm batch eps=1e-5")
@@ -368,11 +372,12 @@ WINNERS = {
     "mnasnet_space": ("mnasnet_a1", "mnasnet_b1"),
     "mnv4_fine_l": ("mnv4_conv_l",),
     "mnv4_fine_m": ("mnv4_conv_m",),
+    "mnv4_fine_s": ("mnv4_conv_s",),
 }
 NO_MEMBERS = {
     "mnasnet_space": ("mnv3_large",),
-    "tunas_space": ("mnv3_large", "mnasnet_a1"),
-    "mnv4_coarse": ("mnv4_conv_m",),
+    "tunas_space": ("mnv3_large", "mnasnet_a1", "mn_multi_max_tunas", "mn_multi_avg"),
+    "mnv4_coarse": ("mnv4_conv_s", "mnv4_conv_m", "mnv4_conv_l"),
     "proxylessnas_space": ("mnasnet_b1",),
 }
 
@@ -384,6 +389,27 @@ def test_published_winners_are_members(shipped: Space) -> None:
     for name in NO_MEMBERS.get(shipped.name, ()):
         with pytest.raises(ArchError, match="E1005"):
             shipped.encode(archdsl.load(name))
+
+
+def test_two_choices_keep_the_multi_hardware_networks_out_of_tunas_space() -> None:
+    """They were searched by the same method (arXiv:2008.08178), with ReLU and 960 filters."""
+    text = load_space("tunas_space").source.text
+    wanted = {"act    hswish": "act    relu", "768,1024}": "768,960,1024}"}
+    for number in range(4):
+        opened = text
+        for place, (before, after) in enumerate(wanted.items()):
+            assert opened.count(before) == 1
+            opened = opened.replace(before, after) if number >> place & 1 else opened
+        space = parse_space(opened)
+        average = archdsl.load("mn_multi_avg").to_text()
+        # The authors' code has a bias in place of the last norm, as the space has.
+        average = average.replace("conv_k1_o1280+", "conv_k1_o1280+_bias_nonorm")
+        for arch in (archdsl.load("mn_multi_max_tunas"), archdsl.parse(average)):
+            if number == 3:
+                assert space.hash_of(space.encode(arch)) == canonical_hash(arch)
+                continue
+            with pytest.raises(ArchError, match="E1005"):
+                space.encode(arch)
 
 
 # What TuNAS's code says of ProxylessNAS-Mobile (tunas/mobile_model_archive.py): for each layer
@@ -398,6 +424,8 @@ def test_sizes_that_are_published(shipped: Space) -> None:
     elif shipped.name == "proxylessnas_space":
         # 22 layers: 3 kernels, 2 ratios, none at all in 15 of them
         assert shipped.count == 3 * 6**6 * 7**15
+        # the product of all options, which TuNAS counts: roughly 10^21 (README of its code)
+        assert round(math.log10(shipped.combinations)) == 21
         widths = [(32, 2), (40, 2), (80, 2), (96, 1), (192, 2), (320, 1)]
         words = ["k3_o16"]
         for place, index in enumerate(PROXYLESS_MOBILE):
@@ -410,6 +438,11 @@ def test_sizes_that_are_published(shipped: Space) -> None:
         assert shipped.hash_of(shipped.encode(text)) == canonical_hash(archdsl.parse(text))
     elif shipped.name == "tunas_space":
         assert shipped.count == (2 * 4 * 4) * 36**5 * 37**15 * (4 * 6 * 7**3) * 7**2
+        assert round(math.log10(shipped.combinations)) == 43
+    elif shipped.name == "mnv4_fine_s":
+        assert shipped.count == (8 * 4 * (9 * 4) ** 5) ** 2
+    elif shipped.name == "mnv4_fine_m":
+        assert shipped.count == (8 * 3) ** 3 * (9 * 3) ** (1 + 7 + 10)
     elif shipped.name == "mnv4_fine_l":
         assert shipped.count == (8 * 9) * (8 * 9**10) * (8 * 9**12)
 
@@ -421,7 +454,7 @@ DEVICES = ("pixel6-cpu-int8", "pixel6-cpu-int8-fitted", "rpi4-stream-fp32", "cor
 
 
 def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
-    """300 members of each space: 2,100 in all."""
+    """300 members of each space: 2,400 in all."""
     tables = Tables(shipped)
     rng = random.Random(13)
     vectors = [shipped.sample(rng) for _ in range(300)]

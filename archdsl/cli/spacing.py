@@ -61,7 +61,7 @@ def space() -> None:
     """Count, draw and list the networks of a search space.
 
     FILE is a path, - for standard input, or a shipped space: mnasnet_space, mnv4_coarse,
-    mnv4_fine_l, mnv4_fine_m, ofa_mnv3, proxylessnas_space, tunas_space.
+    mnv4_fine_l, mnv4_fine_m, mnv4_fine_s, ofa_mnv3, proxylessnas_space, tunas_space.
 
     \b
     Examples:
