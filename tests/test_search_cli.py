@@ -197,6 +197,36 @@ def test_what_a_program_complains_of_is_in_the_log(run: Run, folder: Path) -> No
     assert "slow" in (folder / "late" / "evaluator.log").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_search_on_costs_alone_needs_no_evaluator(run: Run, folder: Path) -> None:
+    asked = ("space.arch", "--device", DEVICE, "--objective", "latency", "--objective", "params")
+    result = run(*asked, "--budget", "20")
+    assert result.exit_code == 0, result.output
+    first, second, _, head, *_ = result.stdout.splitlines()
+    assert first.startswith("small: 20 networks evaluated")
+    assert second == f"pymoo-nsga2, seed 0; front of latency on {DEVICE} and parameters"
+    assert head.split() == ["trial", "ms", "on", DEVICE, "MACs", "parameters"]
+    found = json.loads(run(*asked, "--budget", "20", "--json").stdout)
+    assert found["study"]["evaluator"] is None and found["study"]["reward"] == "cost"
+    costs = [(one[f"latency_us:{DEVICE}"], one["params"]) for one in found["front"]]
+    assert sorted(costs) == costs and sorted(costs, key=lambda two: -two[1]) == costs
+    assert {one["accuracy"] for one in found["front"]} == {None}
+    text = Path(found["front"][0]["file"]).read_text()
+    assert "accuracy" not in text and "None" not in text and "# vector" in text
+    with (folder / "small-search" / "trials.csv").open() as table:
+        assert {(row["state"], row["accuracy"]) for row in csv.DictReader(table)} == {
+            ("complete", "")
+        }
+    # Bounds that can each be kept, but not together.
+    blocks = "stem { ( conv_k3_s22_o8 | conv_k1_o24 ) } head { pool fc }"
+    (folder / "two.arch").write_text(f"arch two input 8x8x3 classes 2 {blocks}")
+    words = ("two.arch", "--objective", "macs", "--max-macs", "4000", "--max-params", "200")
+    both = run(*words)
+    assert both.exit_code == 1, both.output
+    assert "0 networks evaluated, 2 beyond a bound" in both.stdout
+    assert "no network is within the bounds" in both.stderr
+
+
 def test_a_target_that_no_member_reaches_ends_it_before_it_begins(run: Run, folder: Path) -> None:
     result = run(*SIZED, "--device", DEVICE, "--target-ms", "1e-6")
     assert result.exit_code == 1
@@ -222,6 +252,16 @@ def test_a_study_of_something_else_is_left_alone(run: Run, folder: Path) -> None
     ("words", "said"),
     [
         (("space.arch",), "--evaluator"),
+        (("space.arch", "--objective", "accuracy", "--objective", "macs"), "whose accuracies?"),
+        (("space.arch", "--objective", "macs", "--reward", "accuracy"), "whose accuracies?"),
+        (
+            ("space.arch", "--objective", "macs", "--device", DEVICE, "--target-ms", "3"),
+            "--max-ms in place of --target-ms",
+        ),
+        (("space.arch", "--objective", "macs", "--set", "epochs=3"), "--set is for"),
+        (("space.arch", "--objective", "macs", "--workers", "2"), "--workers is for"),
+        (("space.arch", "--objective", "macs", "--timeout", "2"), "--timeout is for"),
+        (("space.arch", "--objective", "macs", "--engine", "ray"), "--engine ray is for"),
         ((*SIZED, "--program", "true"), "exclude each other"),
         (("space.arch", "--evaluator", "digts"), "digits"),
         (("space.arch", "--evaluator", "searched_here:size"), "sized"),

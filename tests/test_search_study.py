@@ -118,6 +118,8 @@ def test_rewards_are_those_of_the_papers() -> None:
         ({"targets": {"phone": float("inf")}}, "positive"),
         ({"reward": "soft"}, "needs a device and a target"),
         ({"reward": "sharp"}, "must be soft"),
+        ({"reward": "cost"}, "without the accuracy"),
+        ({"reward": "cost", "goals": ("params", "accuracy")}, "without the accuracy"),
         ({"devices": (PHONE, PHONE)}, "two devices"),
         ({"devices": (Device.of_ridge(3),)}, "no times"),
         ({"dtype": "int4"}, "int4"),
@@ -332,6 +334,61 @@ def test_the_legend_of_rewards_in_time_hides_no_trial() -> None:
     legend = panel.get_legend()
     assert legend is not None
     assert legend.get_window_extent().y0 >= panel.get_window_extent().y1
+
+
+@pytest.mark.parametrize("goals", [("params", "latency_us:phone"), ("params",)])
+def test_a_search_on_costs_alone_asks_nobody_and_goes_on(
+    goals: tuple[str, ...], tmp_path: Path
+) -> None:
+    from archdsl.search.pictures import search_figure
+
+    objectives = Objectives((PHONE,), goals=goals, bounds={"macs": 1e5})
+    assert objectives.reward == "cost"
+    figures = objectives.measure(Tables(SPACE), ALL)
+    within = [one for one in figures if one["macs"] <= 1e5]
+    points = [tuple(-one[goal] for goal in goals) for one in within]
+    wanted = {point for point, on in zip(points, best(points), strict=True) if on}
+    where = tmp_path / "study.journal"
+
+    def study() -> Study:
+        return Study(SPACE, objectives, algorithm=Listed(ALL), storage=where)
+
+    with study() as first:
+        assert first.run(10).evaluated == 10
+    with study() as whole:
+        ending = whole.run(len(ALL))
+    assert (ending.reason, ending.failed) == ("everything", 0)
+    assert 0 < ending.infeasible == len(ALL) - len(within)
+    assert {trial.objectives for trial in whole.front} == wanted
+    assert all(trial.accuracy is None for trial in whole.trials)
+    assert whole.best is not None
+    assert whole.best.reward == -min(one["params"] for one in within)
+    with study() as again:
+        assert again.trials == whole.trials
+    *against, in_time = search_figure(whole).axes
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in against] == [
+        ("ms on phone", "millions of parameters")
+    ][: len(goals) - 1]
+    so_far = in_time.lines[-1].get_ydata()
+    assert so_far[-1] == -whole.best.reward / 1e6 == min(so_far)
+
+
+def test_accuracies_that_are_wanted_need_an_evaluator() -> None:
+    costs = Objectives((PHONE,), goals=("params",))
+    aimed = Objectives((PHONE,), goals=("params",), targets={"phone": 300.0})
+    for wanted in (Objectives(), aimed, Objectives(goals=("params",), reward="accuracy")):
+        with pytest.raises(ValueError, match="there is no evaluator"):
+            Study(SPACE, wanted)
+    others: list[dict[str, Any]] = [{"workers": 2}, {"timeout": 1.0}, {"settings": {"a": 1}}]
+    for settings in others:
+        with pytest.raises(ValueError, match="are for an evaluator"):
+            Study(SPACE, costs, **settings)
+    # Where one is asked all the same, its accuracies are kept, and its faults cost networks.
+    study = Study(SPACE, costs, evaluator=parameters, algorithm="random")
+    study.run(5)
+    assert all(trial.accuracy and trial.reward == -trial.figures["params"] for trial in study.front)
+    failing = Study(SPACE, costs, evaluator=lambda arch: float("nan"), algorithm="random")
+    assert failing.run(3).failed == 3
 
 
 def test_an_evaluator_that_has_worked_may_fail_as_often_as_it_likes() -> None:

@@ -220,17 +220,16 @@ def search(
 
     FILE is a search space, as `archdsl space` takes it. An algorithm proposes networks, the
     evaluator gives their accuracies, and the folder has every trial, the front as `.arch` files
-    and a picture of it. The same command again goes on where the last one was ended, and ends
-    with as many evaluations in all.
+    and a picture of it. Objectives that are all costs need no evaluator. The same command again
+    goes on where the last one was ended, and ends with as many evaluations in all.
 
     \b
     Examples:
       archdsl search mnasnet_space --evaluator digits --device pixel6-cpu-int8 --target-ms 2
       archdsl search space.arch --program ./train.sh --max-params 4e6 --workers 8 --timeout 3600
       archdsl search space.arch --evaluator mine:accuracy --objective accuracy --objective macs
+      archdsl search space.arch --objective latency --objective params --device rpi5-cpu-fp32
     """
-    if chosen.evaluator is None and chosen.program is None:
-        raise click.UsageError("whose accuracies? name an --evaluator, or a --program")
     ray_only = {"--ray-address": ray_address, "--cpus": cpus, "--gpus": gpus, "--retries": retries}
     for name, value in ray_only.items():
         if value is not None and engine != "ray":
@@ -238,6 +237,8 @@ def search(
     space = load_space(file)
     targets = devices(device)
     objectives = _objectives(targets, target_ms, reward, goals, max_ms, dtype, batch, bounds)
+    if chosen.evaluator is None and chosen.program is None:
+        _require_costs_alone(objectives, chosen, engine)
     folder = results_folder(out or f"{space.name}-search")
     where = storage or str(folder / "study.journal")
     cluster: dict[str, Any] | None = None
@@ -303,6 +304,27 @@ def _objectives(
         )
     except ValueError as failure:
         raise Refusal(str(failure)) from None
+
+
+def _require_costs_alone(objectives: Objectives, chosen: Chosen, engine: str) -> None:
+    """Refuse what only an evaluator can give, or be told, where there is none.
+
+    Raises:
+        UsageError: that is asked for.
+    """
+    if objectives.reward != "cost":
+        raise click.UsageError(
+            "whose accuracies? name an --evaluator or a --program, or only costs as --objective, "
+            "with --max-ms in place of --target-ms"
+        )
+    for name, given in {
+        "--set": bool(chosen.settings),
+        "--workers": chosen.workers > 1,
+        "--timeout": chosen.timeout is not None,
+        "--engine ray": engine == "ray",
+    }.items():
+        if given:
+            raise click.UsageError(f"{name} is for an --evaluator or a --program")
 
 
 def _unmade(folder: Path, where: str) -> list[Path]:
@@ -433,7 +455,8 @@ def _run(
         _summary(study, ending)
     _say_written(wrote, folder)
     if not study.complete:
-        error("no network has an accuracy")
+        judged = study.identity["evaluator"] is not None
+        error("no network has an accuracy" if judged else "no network is within the bounds")
         return 1
     return 0
 
@@ -522,14 +545,24 @@ def _progress(study: Study, budget: int) -> Iterator[Callable[[Trial], None] | N
             best = study.best
             said = "searching"
             if best is not None:
-                said = f"best {best.accuracy:.4g}"
-                if study.objectives.reward != "accuracy":
+                said = f"best {_worth(study, best)}"
+                if study.objectives.weighed:
                     said += f" (reward {best.reward:.4g})"
             if failed:
                 said += f", {failed} failed"
             bar.update(task, completed=study.evaluated, description=said)
 
         yield watch
+
+
+def _worth(study: Study, trial: Trial) -> str:
+    """The accuracy of a network, or what it costs where that is all that is wanted."""
+    from archdsl.search.objectives import amount
+
+    first = study.objectives.goals[0]
+    if study.objectives.reward == "cost":
+        return amount(first, trial.figures[first])
+    return f"{trial.accuracy:.4g}"
 
 
 def _write(study: Study, folder: Path, *, pictures: bool) -> list[str]:
@@ -587,9 +620,9 @@ def _summary(study: Study, ending: Ending) -> None:
     write(f"{identity['algorithm']}, seed {identity['seed']}; {_wish(objectives)}\n")
     if not study.complete:
         return
-    rewarded = objectives.reward != "accuracy"
+    judged, rewarded = identity["evaluator"] is not None, objectives.weighed
     names = [device.name for device in objectives.devices]
-    columns = [">trial", ">accuracy", *([">reward"] if rewarded else [])]
+    columns = [">trial", *([">accuracy"] if judged else []), *([">reward"] if rewarded else [])]
     others = [goal for goal in objectives.goals if goal.endswith("_bytes")]
     columns += [*(f">ms on {name}" for name in names), ">MACs", ">parameters"]
     columns += [*(f">{goal.removesuffix('_bytes')} bytes".replace("_", " ") for goal in others), ""]
@@ -597,15 +630,15 @@ def _summary(study: Study, ending: Ending) -> None:
     assert best is not None
     rows: list[Row] = []
     for trial in front if best in front else [*front, best]:
-        marks = ["best reward" if rewarded else "best"] if trial is best else []
+        marks = []
+        if trial is best and objectives.reward != "cost":
+            marks.append("best reward" if rewarded else "best")
         if trial not in front:
             marks.append("not on the front")
         rows.append(
             (
                 str(trial.number),
-                f"{trial.accuracy:.4f}"
-                if abs(trial.accuracy or 0) < 1e4
-                else f"{trial.accuracy:g}",
+                *([_number(trial.accuracy or 0.0)] if judged else []),
                 *([f"{trial.reward:.4f}"] if rewarded else []),
                 *(f"{trial.figures[f'latency_us:{name}'] / 1000:,.3f}" for name in names),
                 f"{trial.figures['macs']:,}",
@@ -616,6 +649,10 @@ def _summary(study: Study, ending: Ending) -> None:
         )
     write("\n")
     write_table(columns, rows)
+
+
+def _number(accuracy: float) -> str:
+    return f"{accuracy:.4f}" if abs(accuracy) < 1e4 else f"{accuracy:g}"
 
 
 def _wish(objectives: Objectives) -> str:
@@ -631,7 +668,7 @@ def _wish(objectives: Objectives) -> str:
         for goal in objectives.goals
     ]
     said = "front of " + listed(goals, "and")
-    if objectives.reward != "accuracy":
+    if objectives.weighed:
         targets = objectives.targets or {}
         times = [amount(f"latency_us:{name}", value) for name, value in targets.items()]
         said += f"; reward {objectives.reward}, target {listed(times, 'and')}"

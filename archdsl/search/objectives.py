@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from archdsl.lang.diagnostics import did_you_mean
 from archdsl.passes.cost import DTYPES, Dtype
@@ -21,7 +21,7 @@ COUNTS = (
 )
 """The figures that every network has; `latency_us:DEVICE` is one for each device."""
 
-RewardName = Literal["soft", "hard", "absolute", "accuracy"]
+RewardName = Literal["soft", "hard", "absolute", "accuracy", "cost"]
 
 ABSOLUTE_BETA = -0.10
 """beta of TuNAS's absolute reward: the default of the authors' code (google-research, tunas)."""
@@ -51,12 +51,13 @@ class Objectives:
     The reward is one number for algorithms that follow one: `accuracy` alone, MnasNet's
     ACC x (LAT/T)^w with its `soft` or `hard` exponents, or TuNAS's `absolute` one,
     ACC + beta |LAT/T - 1| (`archdsl.roofline.reward`). With several devices LAT/T is the largest
-    of theirs.
+    of theirs. `cost` is the first goal, negated, where the accuracy is none: such a search needs
+    no evaluator.
 
     Raises:
         ValueError: devices of one name or for different precisions, an unknown figure or reward,
             a bound or a target that is not a positive number, a reward that wants a target
-            without one.
+            without one, the reward `cost` with the goal `accuracy`.
     """
 
     devices: tuple[Device, ...] = ()
@@ -66,7 +67,7 @@ class Objectives:
     targets: Mapping[str, float] | None = None
     """Microseconds, by the device's name."""
     reward: RewardName | None = None
-    """Without one: `soft` where there is a target, else `accuracy`."""
+    """Without one: `soft` where there is a target, else `accuracy` or `cost` as the goals are."""
     dtype: Dtype | None = None
     """What networks are counted in; without one, the devices'."""
     batch: int = 1
@@ -106,10 +107,13 @@ class Objectives:
                 raise ValueError(f"a target for {name}, which is none of the devices")
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"the target {value} of {name}: must be a positive number")
-        reward = self.reward or ("soft" if targets else "accuracy")
-        if reward not in ("soft", "hard", "absolute", "accuracy"):
-            raise ValueError(f"reward {reward!r}: must be soft, hard, absolute or accuracy")
-        if reward != "accuracy" and not targets:
+        goal = "accuracy" if "accuracy" in goals else "cost"
+        reward = self.reward or ("soft" if targets else goal)
+        if reward not in get_args(RewardName):
+            raise ValueError(f"reward {reward!r}: must be soft, hard, absolute, accuracy or cost")
+        if reward == "cost" and "accuracy" in goals:
+            raise ValueError("the reward `cost` is for goals without the accuracy")
+        if reward not in ("accuracy", "cost") and not targets:
             raise ValueError(f"the reward `{reward}` needs a device and a target time")
         settled: dict[str, Any] = {"dtype": dtype, "goals": goals, "reward": reward}
         for field, value_of in {**settled, "bounds": bounds, "targets": targets}.items():
@@ -145,12 +149,20 @@ class Objectives:
         """For each bound, figure / bound - 1: positive where it is broken."""
         return tuple(figures[name] / most - 1 for name, most in (self.bounds or {}).items())
 
-    def reward_of(self, accuracy: float, figures: Mapping[str, float]) -> float:
-        """What is maximised where only one number is.
+    @property
+    def weighed(self) -> bool:
+        """Whether the reward is a number of its own: accuracy and time in one."""
+        return self.reward not in ("accuracy", "cost")
+
+    def reward_of(self, accuracy: float | None, figures: Mapping[str, float]) -> float:
+        """What is maximised where only one number is; `cost` alone needs no accuracy.
 
         Raises:
             Unweighable: MnasNet's reward of an accuracy below 0, or too large a number.
         """
+        if self.reward == "cost":
+            return -float(figures[self.goals[0]])
+        assert accuracy is not None
         if self.reward == "accuracy":
             return accuracy
         ratio = max(figures[latency_of(name)] / t for name, t in (self.targets or {}).items())
@@ -167,11 +179,12 @@ class Objectives:
         except (ValueError, OverflowError):
             raise Unweighable(f"there is no reward for {ratio:g} times the target") from None
 
-    def values(self, accuracy: float, figures: Mapping[str, float]) -> tuple[float, ...]:
+    def values(self, accuracy: float | None, figures: Mapping[str, float]) -> tuple[float, ...]:
         """The goals as they are: accuracy large, figures small."""
-        return tuple(accuracy if goal == "accuracy" else figures[goal] for goal in self.goals)
+        known = figures if accuracy is None else {**figures, "accuracy": accuracy}
+        return tuple(known[goal] for goal in self.goals)
 
-    def maximised(self, accuracy: float, figures: Mapping[str, float]) -> tuple[float, ...]:
+    def maximised(self, accuracy: float | None, figures: Mapping[str, float]) -> tuple[float, ...]:
         """The goals with costs negated."""
         values = self.values(accuracy, figures)
         return tuple(

@@ -315,7 +315,7 @@ class Records:
     def _values(self, trial: Trial) -> list[float] | None:
         if trial.state != "complete":
             return None
-        assert trial.accuracy is not None and trial.reward is not None
+        assert trial.reward is not None
         if not self._several:
             return [trial.reward]
         return list(self._objectives.values(trial.accuracy, trial.figures))
@@ -411,6 +411,8 @@ _UNSHOWN = {"space"}
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else text[:59] + "…"
 

@@ -74,10 +74,11 @@ def as_arch(study: Study, trial: Trial) -> str:
     """The network of a trial as a `.arch` text that says where it is from."""
     identity = study.identity
     found = f"accuracy {trial.accuracy:.6g}" if trial.accuracy is not None else trial.state
+    by = identity["evaluator"]
     said = [
         f"trial {trial.number} of a search of {study.space.name} by {identity['algorithm']}, "
         f"seed {identity['seed']}",
-        f"{found}, as {one_line(identity['evaluator'])} has it",
+        *([f"{found}, as {one_line(by)} has it"] if by is not None else []),
         ", ".join(amount(name, value) for name, value in trial.figures.items()),
         f"counted in {identity['dtype']}, batch {identity['batch']}",
         "vector " + " ".join(map(str, trial.vector)),
@@ -109,7 +110,7 @@ def write_tables(study: Study, folder: Path) -> None:
 
 
 def pictures(study: Study) -> dict[str, bytes]:
-    """The picture of the front, as SVG and as PNG; none where no network has an accuracy.
+    """The picture of the front, as SVG and as PNG; none where there is no front.
 
     Raises:
         ImportError: matplotlib is not installed.

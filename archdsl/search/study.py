@@ -58,7 +58,8 @@ class Study:
     Python callable. Names and programs run in child processes, as many as `workers` says, with a
     limit of `timeout` seconds for each network; a callable runs in this process, one network at a
     time. `workers` may also be what starts `Workers` of another kind; these know their evaluator
-    and their time limit themselves.
+    and their time limit themselves. A search on costs alone (the reward `cost`) does without an
+    evaluator: its trials are complete as soon as they are proposed, and have no accuracy.
 
     `algorithm` is the name of one of `archdsl.search.algorithms` (to which `algorithm_settings`
     go), or one that the caller has made for this space; without one it is `pymoo-nsga2` where
@@ -69,7 +70,8 @@ class Study:
         ArchError: E1006 for a stored study of something else, E1007 for a bound or a target
             that no network of the space comes down to, E1009 for a storage that is none.
         ImportError: a package is missing; the message names the install line.
-        ValueError: there is no such algorithm, or no time limit where one was asked for.
+        ValueError: there is no such algorithm, no time limit where one was asked for, or no
+            evaluator where accuracies are wanted.
         Busy: another process is at work on the study.
         OSError: the storage cannot be written.
     """
@@ -79,7 +81,7 @@ class Study:
         space: Space,
         objectives: Objectives,
         *,
-        evaluator: str | Program | Evaluator,
+        evaluator: str | Program | Evaluator | None = None,
         settings: Mapping[str, Any] | None = None,
         algorithm: str | Algorithm | None = None,
         algorithm_settings: Mapping[str, Any] | None = None,
@@ -149,7 +151,7 @@ class Study:
 
     @property
     def complete(self) -> list[Trial]:
-        """Those with an accuracy, one for each network."""
+        """Those that were evaluated with success, one for each network."""
         return [t for t in self.trials if t.state == "complete" and t.same_as is None]
 
     @property
@@ -204,6 +206,12 @@ class Study:
 
     def _check_workers(self) -> None:
         """Refuse what cannot be kept to, before any work is done."""
+        if self._evaluator is None:
+            if self.objectives.reward != "cost":
+                raise ValueError("accuracies are wanted, and there is no evaluator")
+            if self._settings or self._workers != 1 or self._timeout is not None:
+                raise ValueError("settings, workers and a time limit are for an evaluator")
+            return
         if not isinstance(self._workers, int) or isinstance(self._evaluator, (str, Program)):
             return
         if self._workers > 1 or self._timeout is not None:
@@ -215,6 +223,9 @@ class Study:
     def _made_workers(self) -> Workers:
         if not isinstance(self._workers, int):
             return self._workers()
+        if self._evaluator is None:
+            # Nobody is asked, and so no child is started.
+            return LocalWorkers()
         if isinstance(self._evaluator, (str, Program)):
             program = self._evaluator.command if isinstance(self._evaluator, Program) else None
             return LocalWorkers(
@@ -240,7 +251,7 @@ class Study:
 
 def usual_algorithm(objectives: Objectives) -> str:
     """The algorithm of a search that names none."""
-    several = len(objectives.goals) > 1 and objectives.reward == "accuracy"
+    several = len(objectives.goals) > 1 and not objectives.weighed
     return "pymoo-nsga2" if several else "evolution"
 
 
@@ -323,6 +334,11 @@ class _Run:
         if known is not None:
             self._propose(asked, self._like(asked, known))
             return
+        if study._evaluator is None:
+            self._left -= 1
+            self._idle = 0
+            self._propose(asked, self._judged(asked, Evaluation(None)))
+            return
         self._propose(asked, None)
         self._put(asked)
 
@@ -379,7 +395,7 @@ class _Run:
             extra=evaluation.extra,
             seconds=evaluation.seconds,
         )
-        if evaluation.accuracy is None:
+        if evaluation.accuracy is None and self.study._evaluator is not None:
             return replace(trial, fault=evaluation.fault or "the evaluator gave no accuracy")
         try:
             reward = objectives.reward_of(evaluation.accuracy, figures)
@@ -439,9 +455,9 @@ def require_working(faults: list[str]) -> None:
         raise ArchError([Diagnostic("E1008", message, None, help)])
 
 
-def _name(evaluator: str | Program | Evaluator) -> str:
+def _name(evaluator: str | Program | Evaluator | None) -> str | None:
     """What an evaluator is known by."""
-    if isinstance(evaluator, str):
+    if evaluator is None or isinstance(evaluator, str):
         return evaluator
     if isinstance(evaluator, Program):
         return f"program {evaluator.command}"

@@ -48,6 +48,7 @@ class Trial:
     """For each hard bound, figure / bound - 1: positive where it is broken."""
     state: State
     accuracy: float | None = None
+    """None but for complete trials, and where a search is on costs alone."""
     reward: float | None = None
     """What is maximised where only one number is: None but for complete trials."""
     objectives: tuple[float, ...] = ()
