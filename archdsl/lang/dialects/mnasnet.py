@@ -90,6 +90,9 @@ class _Reader:
         eps = self.number(params, "batch_norm_epsilon", 0, 1, above=True) or 1e-3
         decay = self.number(params, "batch_norm_momentum", 0, 1, below=True)
         dropout = self.number(params, "dropout_rate", 0, 1, below=True)
+        classes = self.whole(params, "num_classes", 1, most("classes")) or 1000
+        order = ("height", "width", "channels")
+        size = reading.image(params["input_size"], order) if "input_size" in params else None
         self.harmless(params)
         if not strings:
             reading.stop()
@@ -99,25 +102,25 @@ class _Reader:
         stages = self.stages(blocks, stem, exact="stem_size" in params)
         reading.stop()
         plain = self.width is None
-        fits = all(w % 8 == 0 for w in (stem, *(b["out_channels"].channels for b in self.built)))
+        outs = [block.out_channels.channels for block in stages if block.out_channels]
+        fits = all(width % 8 == 0 for width in (stem, *outs))
         rule: dict[str, Any] = {"divisor": self.divisor, "min": self.minimum}
         if plain and (not fits or self.divisor != 8 or self.minimum):
             rule = {"divisor": 1}  # without a multiplier nothing is rounded
         drop = 0.2 if dropout is None else dropout
-        size = self.size(params)
         name = params.get("architecture")
         return reading.finish(
             {
                 "name": arch_name(str(name.data)) if name else None,
                 "attributes": {
-                    "input": size,
+                    "input": size or (224, 224, 3),
                     "act": "relu",
                     "norm": {"eps": eps, "momentum": _other(0.99 if decay is None else decay)},
                     "pad": "same",
                     "round": rule,
                     "width": self.width or 1.0,
                     "se": _SQUEEZE,
-                    "classes": self.whole(params, "num_classes", 1, most("classes")) or 1000,
+                    "classes": classes,
                 },
                 "stem": [{"kind": "conv", "kernel": 3, "stride": (2, 2), "out_channels": stem}],
                 "stages": [{"blocks": (block,)} for block in stages],
@@ -172,23 +175,6 @@ class _Reader:
         if "use_keras" in params:
             self.reading.truth(params["use_keras"], "use_keras")
 
-    def size(self, params: dict[str, Value]) -> tuple[int, int, int]:
-        """The image, height and width and channels."""
-        value = params.get("input_size")
-        if value is None:
-            return (224, 224, 3)
-        sides = [
-            self.reading.whole(side, "input_size", 1, most("side"))
-            for side in self.reading.items(value, "`input_size`")
-        ]
-        if len(sides) != 3 or not all(sides):
-            self.reading.error(
-                "E0604", "`input_size` must be [height, width, channels]", value.span
-            )
-            self.reading.stop()
-        height, width, channels = (side or 0 for side in sides)
-        return height, width, channels
-
     def words(self, value: Value) -> BlockWords | None:
         spans = words_of(self.reading, value)
         if spans is None:
@@ -204,8 +190,7 @@ class _Reader:
 
     def first_input(self, blocks: list[BlockWords | None]) -> int:
         """The stem's width: what the first block says comes in."""
-        first = blocks[0].number("i") if blocks and blocks[0] else None
-        return first if isinstance(first, int) and 1 <= first <= most("channels") else 32
+        return _width(blocks[0].number("i")) or 32 if blocks and blocks[0] else 32
 
     def rounded(self, width: int) -> int:
         if self.width is None:
@@ -216,7 +201,6 @@ class _Reader:
         self, blocks: list[BlockWords | None], stem: int, *, exact: bool
     ) -> list[InvertedResidual]:
         found: list[InvertedResidual] = []
-        self.built: list[dict[str, Any]] = []
         before: int | None = stem
         for number, words in enumerate(blocks):
             if words is None:
@@ -230,7 +214,7 @@ class _Reader:
     def block(
         self, words: BlockWords, before: int | None, *, first: bool
     ) -> tuple[InvertedResidual | None, int | None]:
-        reading = self.reading
+        reading, faults = self.reading, len(self.reading.diagnostics)
         fields: dict[str, Placed] = {
             name: words.placed(key)
             for name, key in {"repeats": "r", "kernel": "k", "expansion": "e", "se": "se"}.items()
@@ -242,33 +226,30 @@ class _Reader:
             reading.error("E0207", message, stride.span, "such as `s22`")
         else:
             fields["stride"] = (tuple(map(int, stride.value)), stride.span)
-        if not isinstance(words.number("e"), int):
-            span = words.at("e")
-            reading.error("E0207", f"{quoted(span.text)}: must be a whole number", span)
-        residual = "noskip" not in words.flags
-        if not residual:
+        for key in ("e", "o"):
+            if not isinstance(words.number(key), int):
+                span = words.at(key)
+                reading.error("E0207", f"{quoted(span.text)}: must be a whole number", span)
+        if "noskip" in words.flags:
             fields["residual"] = (False, words.flags["noskip"])
         fields["in_channels"] = (given, words.at("i"))
-        fields["out_channels"] = (out, words.at("o"))
-        if before is not None and given != before:
+        fields["out_channels"] = (out if isinstance(out, int) else None, words.at("o"))
+        came = _width(given)
+        if came and before is not None and came != before:
             if first and words.number("e") == 1 and "se" not in words.fields:
                 # Nothing is made of `i` then but the test for a residual (MnasNet-small).
                 fields["in_channels"] = (None, words.at("i"))
-                same = isinstance(given, int) and self.rounded(given) == self.rounded(before)
-                if not same:
+                if self.rounded(came) != self.rounded(before):
                     fields["residual"] = (False, words.at("i"))
             else:
                 giver = "the stem gives" if first else "the block before gives"
                 message = f"declared i{given}, but {giver} {before} channels"
                 reading.error("E0203", message, words.at("i"), f"write i{before}")
-        found = len(reading.diagnostics)
         block = reading.block("ir", fields, words.span)
-        if len(reading.diagnostics) == found and isinstance(block, InvertedResidual):
-            reading.repeats(block.repeats, words.at("r"))
-            assert block.out_channels is not None
-            self.built.append({"out_channels": block.out_channels})
-            return block, block.out_channels.channels
-        return None, out if isinstance(out, int) else None
+        if len(reading.diagnostics) > faults or not isinstance(block, InvertedResidual):
+            return None, _width(out)
+        reading.repeats(block.repeats, words.at("r"))
+        return block, _width(out)
 
 
 _SAMPLES = {"r": "r1", "k": "k3", "s": "s11", "e": "e6", "i": "i16", "o": "o24"}
@@ -280,6 +261,11 @@ class _Line(Value):
     @property
     def text(self) -> Span:
         return self.span
+
+
+def _width(value: object) -> int | None:
+    """A number of channels, if it is one that can be."""
+    return value if isinstance(value, int) and 1 <= value <= most("channels") else None
 
 
 def _other(momentum: float) -> float:

@@ -8,6 +8,7 @@ Facts: mit-han-lab/once-for-all, `ofa/imagenet_classification/networks/` (`mobil
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
@@ -198,7 +199,8 @@ class _Config:
         """Refuse what is not as usual."""
         for name, value in usual.items():
             if name in layer and layer[name].data != value:
-                what = f"`{name}` {quoted(layer[name].span.text)}: only {value!r} can be said here"
+                given, usual_text = quoted(layer[name].span.text), json.dumps(value)
+                what = f"`{name}` {given}: only {usual_text} can be said here"
                 self.reading.refuse(what, layer[name].span)
 
     def meets(self, layer: dict[str, Value], name: str) -> None:
@@ -340,7 +342,7 @@ class _Config:
             if found is not None and found <= most("expansion"):
                 fields["expansion"] = (found, at)
             else:
-                fields["expanded"] = (Width(max(hidden, 1), "!"), at)
+                fields["expanded"] = (f"{max(hidden, 1)}!", at)
         if "use_se" in layer and reading.truth(layer["use_se"], "use_se"):
             self.squeezes = True
             target = make_divisible(hidden // 4)

@@ -14,7 +14,7 @@ from archdsl.lang.dialects.literal import Members, Value
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.spec import KINDS, SECTIONS, STATEMENTS, AnyBlock, ArchSpec, vocabulary
-from archdsl.lang.values import CODES, sentence
+from archdsl.lang.values import CODES, limit_hint, sentence
 from archdsl.limits import MAX_ERRORS, most
 from archdsl.limits import hint as limit_of
 
@@ -118,6 +118,18 @@ class Reading:
         self.error("E0604", message, value.span)
         return None
 
+    def image(self, value: Value, order: Sequence[str]) -> list[int] | None:
+        """What `input_size` says, in the order of these names: height, width, channels."""
+        sides = value.data if isinstance(value.data, tuple) else ()
+        if len(sides) != 3:
+            self.error("E0604", f"`input_size` must be [{', '.join(order)}]", value.span)
+            return None
+        limits = [most("channels" if name == "channels" else "side") for name in order]
+        pairs = zip(sides, limits, strict=True)
+        whole = [self.whole(side, "input_size", 1, limit) for side, limit in pairs]
+        found = [side for side in whole if side is not None]
+        return found if len(found) == 3 else None
+
     def truth(self, value: Value, name: str) -> bool | None:
         if isinstance(value.data, bool):
             return value.data
@@ -164,7 +176,7 @@ class Reading:
                 says = sentence(error)
                 if says.startswith("must"):
                     says = f"{quoted(span.text)}: {says}"
-                self.error(CODES.get(error["type"], "E0207"), says, span)
+                self.error(CODES.get(error["type"], "E0207"), says, span, limit_hint(error))
         return None
 
     def finish(self, data: Mapping[str, Any]) -> SourceText:

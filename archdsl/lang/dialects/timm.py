@@ -277,6 +277,9 @@ class _Network:
             elif isinstance(value, float) and key in ("k", "a", "p"):
                 message = "kernels of several sizes in one convolution (MixNet)"
                 reading.refuse(f"{quoted(field.span.text)}: {message}", field.span)
+            elif isinstance(value, float) and key not in ("s", "e", "se"):
+                message = f"{quoted(field.span.text)}: must be a whole number"
+                reading.error("E0207", message, field.span)
         for key, least, what in (
             ("cc", 1, "conditional convolutions, whose kernels depend on the image (CondConv)"),
             ("p", 1 if kind == "uir" else 2, "depthwise or larger kernel at the projection"),

@@ -10,7 +10,6 @@ from archdsl.lang.diagnostics import listed, quoted
 from archdsl.lang.dialects.reading import Placed, Reading
 from archdsl.lang.dialects.strings import BlockWords
 from archdsl.lang.dialects.timm_settings import Settings
-from archdsl.lang.fields import Width
 from archdsl.lang.source import Span
 from archdsl.lang.spec import AnyBlock, Attributes
 from archdsl.lang.widths import rounded, squeezed
@@ -108,7 +107,7 @@ class Block:
             hint = "with this rounding, no ratio near 1 keeps the expansion convolution"
             self.reading.refuse(what, span, hint)
             return None
-        return "expanded", Width(widths[0], "!")
+        return "expanded", f"{widths[0]}!"
 
     def hidden(self, channels: int) -> int:
         """timm's expanded width: rounded to 8 whatever the network's divisor."""

@@ -6,6 +6,7 @@ Facts: timm 1.0 `models/efficientnet.py`, `models/mobilenetv3.py` (the construct
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +77,7 @@ class Settings:
 
     architecture: str | None = None
     model_cls: str = "EfficientNet"
-    input_size: tuple[int, int, int] = (3, 224, 224)
+    input_size: Sequence[int] = (3, 224, 224)
     num_classes: int = 1000
     depth_multiplier: tuple[float, ...] = ()
     depth_trunc: Literal["ceil", "round"] = "ceil"
@@ -120,8 +121,12 @@ def read_settings(reading: Reading, value: Value) -> tuple[Value | None, Setting
         data = found[name].data if name in found else None
         if data is not None and (data != harmless or type(data) is not type(harmless)):
             reading.refuse(f"`{name}`: the language has no place for {what}", found[name].span)
-    # timm's functions leave out what they set to None.
-    found = {name: member for name, member in found.items() if member.data is not None}
+    # timm's functions leave out what they set to None; without a definition there is no network.
+    found = {
+        name: member
+        for name, member in found.items()
+        if member.data is not None or name == "arch_def"
+    }
     settings = Settings(given=found)
     reader = _Reader(reading, found, settings)
     reader.run()
@@ -147,7 +152,9 @@ class _Reader:
                 reading.error("E0604", what, found[name].span)
         if "architecture" in found:
             settings.architecture = arch_name(str(found["architecture"].data))
-        self.sizes()
+        if "input_size" in found:
+            order = ("channels", "height", "width")
+            self.set("input_size", reading.image(found["input_size"], order))
         self.depth()
         low = 1 if settings.model_cls == "MobileNetV3" else 0
         self.whole("num_classes", 1, most("classes"))
@@ -192,23 +199,6 @@ class _Reader:
         if name in self.found:
             word = self.reading.word(self.found[name], name, tuple(words))
             self.set(to, words.get(word) if word is not None else None)
-
-    def sizes(self) -> None:
-        value = self.found.get("input_size")
-        if value is None:
-            return
-        limits = (most("channels"), most("side"), most("side"))
-        sides = self.reading.items(value, "`input_size`")
-        if len(sides) != 3:
-            what = "`input_size` must be [channels, height, width]"
-            self.reading.error("E0604", what, value.span)
-            return
-        whole = [
-            self.reading.whole(side, "input_size", 1, limit)
-            for side, limit in zip(sides, limits, strict=True)
-        ]
-        if all(whole):
-            self.settings.input_size = tuple(side or 0 for side in whole)  # type: ignore[assignment]
 
     def depth(self) -> None:
         """One multiplier for all stages, or one for each."""
