@@ -376,11 +376,15 @@ class _Elaboration:
         try:
             return Published.model_validate(fields)
         except ValidationError as errors:
-            values = {s.name: s.value for s in item.settings}
+            settings = {setting.name: setting for setting in item.settings}
             for error in errors.errors(include_url=False, include_input=False):
-                word = values.get(str(error["loc"][0]), item.keyword)
-                message = f"{quoted(word.text)}: must be a number such as 3.4M, 300M or 1.2G"
-                self.error("E0403", message, word)
+                name = next(str(part) for part in reversed(error["loc"]) if part in settings)
+                setting = settings[name]
+                word = setting.key if error["loc"][-1] == "[key]" else setting.value
+                says = sentence(error)
+                if setting.name in {"params", "macs"}:
+                    says = "must be a number such as 3.4M, 300M or 1.2G"
+                self.error("E0403", f"{quoted(word.text)}: {says}", word)
             return Published()
 
     def variant(self, item: VariantTree, variants: dict[str, Variant]) -> None:
