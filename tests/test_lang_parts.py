@@ -600,6 +600,8 @@ def test_squeezed() -> None:
     assert [squeezed(0.25, n, 96, plain) for n in (1, 16, 19, 20)] == [1, 4, 4, 5]
     rule = attributes("se from=expanded round=8")
     assert [squeezed(0.25, 16, n, rule) for n in (8, 96, 120)] == [8, 24, 32]
+    rule = attributes("se from=input round=4")
+    assert [squeezed(0.25, n, 96, rule) for n in (4, 16, 24)] == [4, 4, 8]
 
 
 def test_deepened() -> None:

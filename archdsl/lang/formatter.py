@@ -51,6 +51,8 @@ class _Line:
     text: str
     comment: str = ""
     depth: int = 0
+    opens: bool = False
+    """Whether a body follows."""
 
 
 class _Element(NamedTuple):
@@ -71,12 +73,10 @@ class _Formatter:
         self.lines: list[_Line] = []
 
     def run(self) -> str:
-        previous_end = 0
         runs = self._key_widths()
         for number_, item in enumerate(self.items):
-            self._leading(previous_end, item.start, 0)
-            if self.lines and self._blank_before(item.start):
-                self.lines.append(_Line(""))
+            self._leading(item.start, 0)
+            self._gap(item.start)
             if type(item) is Section:
                 self._body(_title(item), item, [_element(word) for word in item.blocks])
             elif type(item) is VariantTree:
@@ -88,8 +88,7 @@ class _Formatter:
                     self.lines.append(_Line(comment))
                 text = _statement(item, runs.get(number_, 0)).text
                 self.lines.append(_Line(text, self._trailing(item.end)))
-            previous_end = item.end
-        self._leading(previous_end, len(self.text), 0)
+        self._leading(len(self.text), 0)
         return "\n".join(self._aligned()) + "\n" if self.lines else ""
 
     # -- layout
@@ -105,34 +104,30 @@ class _Formatter:
             return
         for comment in self._take(item.opened):
             self.lines.append(_Line(comment))
-        self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1)))
+        self.lines.append(_Line(f"{title} {{", self._trailing(item.opened + 1), opens=True))
         if type(item) is VariantTree and not self._comment_before(item.closed):
             elements = list(_joined_settings(item, elements))
-        end = item.opened + 1
         for element in elements:
-            self._leading(end, element.start, 1)
-            if self._blank_before(element.start) and self.lines[-1].text != f"{title} {{":
-                self.lines.append(_Line(""))
+            self._leading(element.start, 1)
+            self._gap(element.start)
             for comment in self._take(element.end):
                 self.lines.append(_Line(comment, depth=1))
             self.lines.append(_Line(element.text, self._trailing(element.end), 1))
-            end = element.end
-        self._leading(end, item.closed, 1)
+        self._leading(item.closed, 1)
         self.lines.append(_Line("}", self._trailing(item.end)))
 
     def _comment_before(self, end: int) -> bool:
         return bool(self.comments) and self.comments[-1].start < end
 
     def _take(self, before: int) -> Iterator[str]:
-        while self.comments and self.comments[-1].start < before:
-            yield self.comments.pop().text.rstrip()
+        while self._comment_before(before):
+            yield self.comments.pop().text
 
-    def _leading(self, end: int, start: int, depth: int) -> None:
-        while self.comments and self.comments[-1].start < start:
+    def _leading(self, start: int, depth: int) -> None:
+        while self._comment_before(start):
             comment = self.comments.pop()
-            if self.lines and self._blank_before(comment.start) and comment.start > end:
-                self.lines.append(_Line(""))
-            self.lines.append(_Line(comment.text.rstrip(), depth=depth))
+            self._gap(comment.start)
+            self.lines.append(_Line(comment.text, depth=depth))
 
     def _trailing(self, end: int) -> str:
         """The comment that follows on the same line, if any."""
@@ -143,12 +138,15 @@ class _Formatter:
                 return self.comments.pop().text.rstrip()
         return ""
 
-    def _blank_before(self, start: int) -> bool:
-        """Whether an empty line stands right before this place."""
+    def _gap(self, start: int) -> None:
+        """An empty line where one stands right before this place, but not at the top of a body."""
+        if not self.lines or self.lines[-1].opens:
+            return
         end = start
         while end and self.text[end - 1].isspace():
             end -= 1
-        return self.text.count("\n", end, start) > 1
+        if self.text.count("\n", end, start) > 1:
+            self.lines.append(_Line(""))
 
     def _parted(self, item: Item, following: Item | None) -> bool:
         """Whether an empty line stands between two items, be it before or behind a comment."""
