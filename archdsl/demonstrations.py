@@ -25,6 +25,7 @@ from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.source import SourceText
 from archdsl.library import load
 from archdsl.proofs import check
+from archdsl.roofline.accuracies import accuracies_of
 from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.model import Device
 from archdsl.roofline.profiles import read_profiles
@@ -109,11 +110,16 @@ def _journal(source: SourceText, mended: SourceText) -> None:
     require_journal("net-search/study.journal", source.text.encode())
 
 
+def _table(source: SourceText, mended: SourceText) -> None:
+    accuracies_of(source)
+
+
 _SEARCHED: dict[str, Callable[[SourceText, SourceText], None]] = {
     "E1006": _another,
     "E1007": _bounded,
     "E1008": _searched,
     "E1009": _journal,
+    "E1011": _table,
 }
 
 

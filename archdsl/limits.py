@@ -31,7 +31,8 @@ MAX_PROFILES_TEXT = 1 << 18
 """Characters of a file of device profiles."""
 
 MAX_RESULTS = 1 << 25
-"""Bytes of a file of measured times: ONNX Runtime's profiles have an event for every operator."""
+"""Bytes of a file of measured times, of which ONNX Runtime's profiles have an event for every
+operator, or of accuracies."""
 
 MAX_MEASURED = 1_024
 """Networks that were measured together."""

@@ -377,7 +377,7 @@ _FIXED = {
     "tensors": "tensors of a checkpoint, or groups of its HDF5 file",
     "pixels": "pixels of a photo",
     "image_bytes": "bytes of a set of images, as float32",
-    "results": "bytes of a file of measured times",
+    "results": "bytes of a file of measured times, or of accuracies",
     "measured": "networks that were measured together",
     "choices": "decisions of a search space",
     "options": "ways to decide a block of a search space, and to decide its statements",

@@ -36,6 +36,7 @@ from archdsl.lang.diagnostics import ArchError
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
 from archdsl.quantization.images import read_images
+from archdsl.roofline.accuracies import read_accuracies
 from archdsl.roofline.profiles import load_devices
 from archdsl.weights import keras
 from archdsl.weights.archives import Unreadable
@@ -263,6 +264,12 @@ READERS: dict[str, Reader] = {
     "results": Reader(
         lambda path: repr(read_results(path, dtype="int8").measurements),
         _texts(json=RESULTS, log=LOG, csv="network,top1,ms\nmnv2,71.8,9.8\n"),
+    ),
+    "accuracies": Reader(
+        lambda path: repr(read_accuracies(path)),
+        _texts(
+            csv="name,state,accuracy\na_1,complete,0.5\n", jsonl='{"name":"a","accuracy":0.5}\n'
+        ),
     ),
     "safetensors": Reader(_safetensors, _safetensors_samples),
     "pytorch": Reader(_checkpoint, _saved_by_torch, frozenset({".pth"})),

@@ -29,6 +29,7 @@ from archdsl.files import read_source
 from archdsl.lang.codes import CODES, NOTATIONS, Code
 from archdsl.lang.diagnostics import ArchError, Diagnostic, render
 from archdsl.lang.source import SourceText
+from archdsl.roofline.accuracies import accuracies_of
 from archdsl.roofline.extrapolation import extrapolations
 from archdsl.roofline.profiles import read_profiles
 from archdsl.search.evaluators import resolve
@@ -42,7 +43,7 @@ from archdsl.weights.importing import imported
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden" / "diagnostics"
-ENDINGS = {".toml", ".results", *(f".{dialect}" for dialect in dialects.DIALECTS)}
+ENDINGS = {".toml", ".results", ".csv", *(f".{dialect}" for dialect in dialects.DIALECTS)}
 FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in ENDINGS)
 ERRORS_PAGE = ROOT / "docs" / "errors.md"
 UPDATE = bool(os.environ.get("ARCHDSL_UPDATE_GOLDEN"))
@@ -66,6 +67,9 @@ def check(
             mnv1 = archdsl.load("mnv1")
             times = [(device, mnv1.latency(device)) for device in read_profiles(source)]
             return [w for d, t in times for w in extrapolations(mnv1.name, mnv1.work, d, t)]
+        if source.name.endswith(".csv"):
+            accuracies_of(source)
+            return []
         if space is not None:
             _ = parse_space(source) if space == "this" else load_space(space).encode(source)
             return []

@@ -22,7 +22,7 @@ from archdsl.cli.options import (
     overridable,
     within,
 )
-from archdsl.cli.output import Refusal, report, say, write, write_json
+from archdsl.cli.output import Refusal, report, say, visible, write, write_json
 from archdsl.cli.pictures import checked_suffix, picture
 from archdsl.cli.table import Row, columns_wide, write_table
 
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from archdsl.roofline.sweep import Candidate, Sweep
 
 
-def _candidates(files: tuple[str, ...], overrides: Overrides) -> list[Candidate]:
-    """The networks of the FILEs, or every published one whose top-1 is known."""
+def _candidates(
+    files: tuple[str, ...], overrides: Overrides, accuracies: dict[str, float] | None = None
+) -> list[Candidate]:
+    """The networks of the FILEs, or every published one whose top-1 is known.
+
+    Accuracies by name take the place of what is published.
+    """
     from archdsl.library import networks, top1_of
     from archdsl.roofline.sweep import Candidate
 
@@ -42,7 +47,7 @@ def _candidates(files: tuple[str, ...], overrides: Overrides) -> list[Candidate]
         raise Refusal(f"--{asked[0]}: of such networks no top-1 is published; name FILEs")
     found = []
     for arch in (load(file, overrides) for file in files) if files else networks():
-        top1 = top1_of(arch)
+        top1 = top1_of(arch) if accuracies is None else accuracies.get(arch.name)
         if files or top1 is not None:
             found.append(Candidate(arch.name, arch.work, top1))
     return found
@@ -188,7 +193,7 @@ def _ranges(found: Sweep, number: int) -> str:
 
 class _Ranked(NamedTuple):
     name: str
-    top1: float
+    accuracy: float
     ms: float
     reward: float
     on_front: bool
@@ -210,6 +215,12 @@ class _Ranked(NamedTuple):
 @click.option("--alpha", type=float, callback=within(-100, 100), help="w at or below T.")
 @click.option("--beta", type=float, callback=within(-100, 100), help="w above T.")
 @partial(device_option, required=True, many=False)
+@click.option(
+    "--accuracies",
+    type=click.Path(),
+    metavar="TABLE",
+    help="Accuracies by name, such as a search's trials.csv, instead of the published top-1.",
+)
 @as_json
 def rank(
     files: tuple[str, ...],
@@ -219,18 +230,23 @@ def rank(
     alpha: float | None,
     beta: float | None,
     device: str,
+    accuracies: str | None,
     json: bool,
 ) -> Status:
     """Rank networks by MnasNet's reward on a device.
 
     The reward is top-1 x (latency / T)^w: accuracy, weighted by the latency against a target.
-    Without a FILE every published network whose top-1 is known.
+    Without a FILE every published network whose top-1 is known. A TABLE has the columns `name` and
+    `accuracy`, in CSV or in objects of JSON.
 
     \b
     Examples:
       archdsl rank --device pixel6-cpu-int8 --target-ms 5
       archdsl rank mnv2 mnv3_large --device pixel1-cpu-fp32 --target-ms 80 --hard
+      archdsl rank net-search/front/*.arch --accuracies net-search/trials.csv \\
+        --device pixel6-cpu-int8 --target-ms 2
     """
+    from archdsl.roofline.accuracies import read_accuracies
     from archdsl.roofline.extrapolation import extrapolated_together
     from archdsl.roofline.pareto import front
     from archdsl.roofline.reward import HARD, SOFT, mnasnet_reward
@@ -245,52 +261,70 @@ def rank(
         raise Refusal(f"--device: {target.name} has a ridge point and no times; see archdsl sweep")
     known: list[Candidate] = []
     unknown: list[Candidate] = []
-    for candidate in _candidates(files, overrides):
+    table = None if accuracies is None else read_accuracies(accuracies)
+    for candidate in _candidates(files, overrides, table):
         (unknown if candidate.top1 is None else known).append(candidate)
     if not known:
-        raise Refusal("the reward is of a top-1, and none is published of any of these networks")
+        raise Refusal(
+            "the reward is of a top-1, and none is published of any of these networks; "
+            "--accuracies names a table of others"
+            if accuracies is None
+            else f"{visible(accuracies)} has an accuracy of none of these networks"
+        )
     if unknown:
-        say(f"left out, for no top-1 is published: {', '.join(c.name for c in unknown)}")
+        why = "no top-1 is published" if accuracies is None else f"{accuracies} has no accuracy"
+        say(visible(f"left out, for {why}: {', '.join(c.name for c in unknown)}"))
     latencies = [target.estimate(candidate.work) for candidate in known]
     times = [(latency.us or 0.0) / 1e3 for latency in latencies]
-    accuracies = [candidate.top1 or 0.0 for candidate in known]
-    fronts = front(times, accuracies)
+    found = [candidate.top1 or 0.0 for candidate in known]
+    fronts = front(times, found)
     ranked = []
-    for candidate, ms, top1, on_front in zip(known, times, accuracies, fronts, strict=True):
+    for candidate, ms, accuracy, on_front in zip(known, times, found, fronts, strict=True):
+        if accuracy < 0:
+            raise Refusal(f"{candidate.name}: no reward for {accuracy:g}, an accuracy below 0")
         try:
-            reward = mnasnet_reward(top1, ms, target_ms, alpha=alpha, beta=beta)
+            reward = mnasnet_reward(accuracy, ms, target_ms, alpha=alpha, beta=beta)
         except (ValueError, OverflowError):
             raise Refusal(f"{candidate.name}: no reward for a latency of {ms:g} ms") from None
-        ranked.append(_Ranked(candidate.name, top1, ms, reward, on_front))
+        ranked.append(_Ranked(candidate.name, accuracy, ms, reward, on_front))
     ranked.sort(key=lambda one: (-one.reward, one.ms, one.name))
     asked = zip(known, latencies, strict=True)
     report(extrapolated_together(((c.name, c.work, latency) for c, latency in asked), target))
     if json:
-        write_json(_record(ranked, target, target_ms, alpha, beta))
+        called = "top1" if accuracies is None else "accuracy"
+        write_json(_record(ranked, called, target, target_ms, alpha, beta))
         return 0
+    # A table's may be shares of one.
+    title, digits = ("top-1", 1) if accuracies is None else ("accuracy", 4)
     error = "" if target.error is None else f", {target.error:.1f} % off on average"
     write(
-        f"{target.name} ({target.mode}{error}): top-1 x (latency / {target_ms:g} ms)^w, "
+        f"{target.name} ({target.mode}{error}): {title} x (latency / {target_ms:g} ms)^w, "
         f"w = {alpha:g} up to {target_ms:g} ms and {beta:g} above\n\n"
     )
     rows = [
         (
             str(place),
             one.name,
-            f"{one.top1:.1f}",
+            f"{one.accuracy:.{digits}f}",
             f"{one.ms:,.3f}",
-            f"{one.reward:.2f}",
+            f"{one.reward:.{max(digits, 2)}f}",
             "yes" if one.on_front else "",
         )
         for place, one in enumerate(ranked, 1)
     ]
-    write_table((">", "network", ">top-1", ">ms", ">reward", "on the front"), rows)
+    write_table((">", "network", f">{title}", ">ms", ">reward", "on the front"), rows)
     return 0
 
 
 def _record(
-    ranked: list[_Ranked], device: Device, target_ms: float, alpha: float, beta: float
+    ranked: list[_Ranked],
+    called: str,
+    device: Device,
+    target_ms: float,
+    alpha: float,
+    beta: float,
 ) -> dict[str, Any]:
+    """The ranking as JSON; what accuracies are called there."""
     return {
         "device": device.name,
         "mode": device.mode,
@@ -298,5 +332,8 @@ def _record(
         "target_ms": target_ms,
         "alpha": alpha,
         "beta": beta,
-        "networks": [one._asdict() for one in ranked],
+        "networks": [
+            {called if key == "accuracy" else key: value for key, value in one._asdict().items()}
+            for one in ranked
+        ],
     }

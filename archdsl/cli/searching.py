@@ -690,10 +690,10 @@ def _record(study: Study, ending: Ending, folder: Path) -> dict[str, Any]:
         "repeated": ending.repeated,
         "ended": ending.reason,
         "lost": [{"fault": fault, "trials": numbers} for fault, numbers in losses(study.trials)],
-        "best": record(best) if best is not None else None,
+        "best": record(study, best) if best is not None else None,
         "front": [
             {
-                **record(trial),
+                **record(study, trial),
                 "file": str(folder / FRONT / f"{network_name(study, trial)}.arch"),
             }
             for trial in study.front

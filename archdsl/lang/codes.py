@@ -9,8 +9,8 @@ by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file:
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
 mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
-in one, E1006 to E1009, of which studies are made, E1013 to E1015, whose networks are made faster,
-and E1016, whose network is refined.
+in one, E1006 to E1009, of which studies are made, E1011, which is a table, E1013 to E1015, whose
+networks are made faster, and E1016, whose network is refined.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ NOTATIONS = {
     **{code: "results" for code in ("E0906", "E0907", "E0908", "E0909", "E0910")},
     "W0901": "toml",
     "E1009": "journal",
+    "E1011": "csv",
 }
 """What the examples of these codes are written in."""
 
@@ -1539,6 +1540,25 @@ head {
   pool
   fc
 }
+""",
+    ),
+    Code(
+        "E1011",
+        "a table of accuracies that is none",
+        "`archdsl rank --accuracies TABLE` takes a search's `trials.csv` or `trials.jsonl`, or a "
+        "table of your own: CSV with a line of column names, objects of JSON on a line each or in "
+        "a list, or one object of JSON with a number for each name. The columns are `name` (or "
+        "`network`, `model`) and `accuracy`; others are passed over, and so are rows that have no "
+        "accuracy. A network has one accuracy, which is a finite number.",
+        """\
+name,accuracy
+net_3,0.981
+net_7,98.1 %
+""",
+        """\
+name,accuracy
+net_3,0.981
+net_7,0.981
 """,
     ),
     Code(

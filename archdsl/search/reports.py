@@ -21,10 +21,11 @@ FRONT = "front"
 """The folder of the networks on the front, and the name of their pictures."""
 
 
-def record(trial: Trial) -> dict[str, Any]:
+def record(study: Study, trial: Trial) -> dict[str, Any]:
     """A trial as JSON."""
     return {
         "number": trial.number,
+        "name": network_name(study, trial),
         "state": trial.state,
         "accuracy": trial.accuracy,
         "reward": trial.reward,
@@ -40,7 +41,9 @@ def record(trial: Trial) -> dict[str, Any]:
 def as_jsonl(study: Study) -> str:
     """All trials, a line each, with the network's text."""
     lines = (
-        json.dumps({**record(trial), "text": study.space.text_of(trial.vector)}, allow_nan=False)
+        json.dumps(
+            {**record(study, trial), "text": study.space.text_of(trial.vector)}, allow_nan=False
+        )
         for trial in study.trials
     )
     return "".join(line + "\n" for line in lines)
@@ -49,13 +52,13 @@ def as_jsonl(study: Study) -> str:
 def as_csv(study: Study) -> str:
     """All trials as a table; what evaluators say besides has columns of its own."""
     extra = list(dict.fromkeys(key for trial in study.trials for key in trial.extra))
-    columns = ["number", "state", "accuracy", "reward", *study.objectives.figures]
+    columns = ["number", "name", "state", "accuracy", "reward", *study.objectives.figures]
     columns += ["seconds", "same_as", *(f"extra.{key}" for key in extra), "fault", "vector"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     for trial in study.trials:
-        said = record(trial)
+        said = record(study, trial)
         said |= {f"extra.{key}": value for key, value in trial.extra.items()}
         said["vector"] = " ".join(map(str, trial.vector))
         table.writerow([said.get(column) for column in columns])
@@ -63,7 +66,7 @@ def as_csv(study: Study) -> str:
 
 
 def network_name(study: Study, trial: Trial) -> str:
-    """What a trial's network is called.
+    """What a trial's network is called, in the front's files and in the tables.
 
     Names end with the trial's number.
     """
