@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
 from archdsl.lang.printer import print_spec
 from archdsl.lang.source import SourceText, Span
-from archdsl.lang.spec import ArchSpec, Norm, Rounding, SqueezeExcite
+from archdsl.lang.spec import KINDS, ArchSpec, Norm, Rounding, SqueezeExcite, vocabulary
 from archdsl.lang.values import limit_hint, sentence
 from archdsl.limits import MAX_ERRORS, most
 from archdsl.limits import hint as limit_of
@@ -110,7 +110,9 @@ def _diagnostic(places: _Places, error: Any) -> Diagnostic:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in reached).lstrip(".")
     prefix = f"at {quoted(where, 80)}: " if where else ""
     if error["type"] == "missing":
-        return Diagnostic("E0602", f"{prefix}the key `{path[-1]}` is missing", span)
+        kind, name = ["", *path][-2:]
+        name = vocabulary(kind).keys.get(name, name) if kind in KINDS else name
+        return Diagnostic("E0602", f"{prefix}the key `{name}` is missing", span)
     if unknown:
         return Diagnostic("E0602", f"{prefix}no such key in this place", span)
     return Diagnostic("E0602", f"{prefix}{sentence(error)}", span, limit_hint(error))
