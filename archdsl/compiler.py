@@ -274,6 +274,27 @@ class Arch:
     def published(self) -> tuple[Published, ...]:
         return self.variant.published if self.variant else self.spec.published
 
+    @property
+    def member(self) -> ArchSpec:
+        """The specification of the file, or of the one network that was asked for.
+
+        The network of a variant, or with another width, image or number of classes, is a file of
+        its own then, which has no variants.
+        """
+        if self.variant is None and not self.overridden:
+            return self.spec
+        # Figures speak of the member as it is published.
+        kept = not self.overridden
+        return self.spec.model_copy(
+            update={
+                "name": self.name,
+                "attributes": self.attributes,
+                "expect": self.expect if kept else None,
+                "published": self.published if kept else (),
+                "variants": (),
+            }
+        )
+
     def _place(self) -> tuple[tuple[Placed, ...], Totals]:
         compiler = block_compiler(self.attributes)
         state = State(self.attributes.input, self.attributes.input[2], "the image has")
@@ -390,7 +411,7 @@ class Arch:
         )
 
     def to_text(self) -> str:
-        """The canonical text of the whole file."""
+        """The canonical text of the whole file, as it was read: without variant and overrides."""
         return print_spec(self.spec)
 
     def to_json(self) -> dict[str, Any]:

@@ -100,17 +100,5 @@ def _check_arch(arch: object) -> None:
 
 
 def member(arch: Arch) -> ArchSpec:
-    """The specification of a file, or of the one member that was asked for."""
-    if arch.variant is None and not arch.overridden:
-        return arch.spec
-    # Figures speak of the member as it is published.
-    kept = not arch.overridden
-    return arch.spec.model_copy(
-        update={
-            "name": arch.name,
-            "attributes": arch.attributes,
-            "expect": arch.expect if kept else None,
-            "published": arch.published if kept else (),
-            "variants": (),
-        }
-    )
+    """The specification of a file, or of the one member that was asked for: `Arch.member`."""
+    return arch.member

@@ -30,6 +30,7 @@ from archdsl.search.evaluators import (
     evaluate,
     resolve,
 )
+from archdsl.search.identity import canonical_hash
 from archdsl.search.trials import Evaluation
 
 ARCH = archdsl.parse("arch net input 32x32x3 stem { conv_k3_s22_o8 } head { pool fc }")
@@ -339,6 +340,31 @@ def test_what_is_wrong_with_a_function(
 def test_a_program_reads_the_network_on_standard_input() -> None:
     code = "import sys; t = sys.stdin.read(); print('progress'); print(len(t)); print()"
     assert evaluate(program(code), ARCH).accuracy == len(ARCH.to_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("mnv2_140", {}),
+        ("mnv2", {"variant": "075"}),
+        ("mnv4_conv_s", {"input": (96, 160, 3), "classes": 7}),
+        ("efficientnet_b0", {"width": 0.6}),
+        ("efficientnet_b2", {"classes": 10}),
+        ("mnv3_large_075", {"width": 1.5, "input": "64x64x3"}),
+    ],
+)
+def test_a_program_reads_the_very_network_that_is_judged(
+    name: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    arch = archdsl.load(name, **asked)
+    text = tmp_path / "text.arch"
+    assert evaluate(Program(f"sh -c 'tee {text} | wc -c'"), arch).accuracy
+    read = archdsl.load(text)
+    assert archdsl.check(text.read_text()) == []
+    assert (read.name, read.input, read.classes) == (arch.name, arch.input, arch.classes)
+    assert read.attributes == arch.attributes
+    assert read.cost() == arch.cost() != archdsl.parse(arch.to_text()).cost()
+    assert canonical_hash(read) == canonical_hash(arch)
 
 
 def test_a_program_may_print_an_object() -> None:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from archdsl.compiler import Arch
 from archdsl.lang.diagnostics import quoted
+from archdsl.lang.printer import print_spec
 from archdsl.limits import MAX_PRINTED
 from archdsl.search.outcomes import EvaluatorError, Failed, one_line
 
@@ -30,7 +31,8 @@ _DRAINED = 5.0
 class Program:
     """An evaluator that runs a program, without a shell, once for each network.
 
-    The architecture's text is its standard input. The accuracy is what it prints: a number on the
+    The text of the one network that is judged is its standard input: with the variant, the width,
+    the image and the classes that it was made with. The accuracy is what it prints: a number on the
     last line that is not empty, or a JSON object that has `accuracy` and may have other numbers.
     It and its children are killed when `timeout` seconds are over (None: it may take for ever).
     Calls from several threads run several programs at once. What it says on standard error is its
@@ -84,7 +86,7 @@ class Program:
         """
         with tempfile.TemporaryFile() as text:
             # A file and not a pipe: it may read or not, and as late as it likes.
-            text.write(arch.to_text().encode())
+            text.write(print_spec(arch.member).encode())
             text.seek(0)
             try:
                 child = subprocess.Popen(
