@@ -18,8 +18,10 @@ from click.testing import CliRunner, Result
 
 import archdsl
 from archdsl.cli.program import program
-from archdsl.search.reports import write_tables
+from archdsl.search.objectives import Objectives
+from archdsl.search.reports import write_results, write_tables
 from archdsl.search.space import parse_space
+from archdsl.search.study import Study
 
 TEXT = """\
 arch small
@@ -107,7 +109,8 @@ def test_a_search_leaves_its_trials_its_front_and_a_picture(run: Run, folder: Pa
     )
     out = folder / "small-search"
     assert {path.name for path in out.iterdir()} == {
-        *("study.journal", "trials.csv", "trials.jsonl", "front", "front.svg", "front.png"),
+        *("study.journal", "study.json", "trials.csv", "trials.jsonl"),
+        *("front", "front.svg", "front.png"),
     }
     trials = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
     with (out / "trials.csv").open() as table:
@@ -246,6 +249,42 @@ def test_a_study_of_something_else_is_left_alone(run: Run, folder: Path) -> None
     assert result.exit_code == 1
     assert "error[E1006]" in result.stderr and "name: small there, other here" in result.stderr
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_has_the_results_of_one_study_wherever_that_is(run: Run, folder: Path) -> None:
+    url = f"sqlite:///{folder}/studies.db"
+    asked = (*SIZED, "--budget", "1", "-o", "out")
+    assert run(*asked, "--storage", url).exit_code == 0
+    before = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()}
+    (folder / "other.arch").write_text(TEXT.replace("arch small", "arch other"))
+    other = ("other.arch", *asked[1:])
+    for words in ((*other, "--storage", url), (*asked, "--seed", "1", "--storage", "a.journal")):
+        result = run(*words)
+        assert result.exit_code == 1 and not result.stdout
+        assert "error[E1006]: the study in out has another" in result.stderr
+    assert "seed: 0 there, 1 here" in result.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (folder / "a.journal").exists()
+    # The same study from another storage; a folder of its own for the other one.
+    assert run(*asked, "--storage", "a.journal").exit_code == 0
+    assert run(*other, "--storage", url, "-o", "third").exit_code == 0
+    (folder / "out" / "study.json").write_text("[]")
+    broken = run(*asked, "--storage", url)
+    assert broken.exit_code == 1 and "error[E1009]: out/study.json holds no" in broken.stderr
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_of_which_nothing_came_is_anybodys(run: Run, folder: Path) -> None:
+    text = "stem { ( conv_k3_s22_o8 | conv_k1_o24 ) } head { pool fc }"
+    (folder / "two.arch").write_text(f"arch two input 8x8x3 classes 2 {text}")
+    study = Study(parse_space(TEXT), Objectives(), evaluator="digts")
+    write_results(study, folder / "out", {})
+    assert not (folder / "out" / "study.json").exists()
+    asked = ("two.arch", "--objective", "macs", "--budget", "1", "-o", "out")
+    assert run(*asked, "--storage", "b.journal").exit_code == 0
+    with pytest.raises(archdsl.ArchError, match="E1006"):
+        write_results(study, folder / "out", {})
 
 
 @pytest.mark.parametrize(

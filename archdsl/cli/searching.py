@@ -230,6 +230,8 @@ def search(
       archdsl search space.arch --evaluator mine:accuracy --objective accuracy --objective macs
       archdsl search space.arch --objective latency --objective params --device rpi5-cpu-fp32
     """
+    from archdsl.search.reports import require_own
+
     ray_only = {"--ray-address": ray_address, "--cpus": cpus, "--gpus": gpus, "--retries": retries}
     for name, value in ray_only.items():
         if value is not None and engine != "ray":
@@ -253,6 +255,8 @@ def search(
     with study:
         # The storage may be elsewhere, and the log is begun before there are results.
         folder.mkdir(exist_ok=True)
+        with _taking_back(study, made):
+            require_own(study, folder)
         return _run(study, budget, folder, where, json, made)
 
 
@@ -463,12 +467,12 @@ def _run(
 
 @contextmanager
 def _taking_back(study: Study, made: list[Path]) -> Iterator[None]:
-    """Leave nothing of a search that was asked wrongly, as only its workers find out."""
+    """Leave nothing of a search that was asked wrongly, as its workers or the folder find out."""
     from archdsl.search.outcomes import EvaluatorError
 
     try:
         yield
-    except (EvaluatorError, Refusal):
+    except (ArchError, EvaluatorError, Refusal):
         if not study.evaluated:
             study.close()
             for place in made:

@@ -1444,10 +1444,11 @@ stem { conv_k5_s22_o16 }
         "E1006",
         "a study of something else",
         "`archdsl search` goes on with the study that it finds in its folder, or where `--storage` "
-        "says. What is there was found under the space, the objectives, the evaluator with its "
-        "settings, the algorithm and the seed of the time, and means nothing under others: name "
-        "another folder, or search as before. How many are evaluated, where, and how long each may "
-        "take can change. The example goes on with a study of the repaired space.",
+        "says; then too a folder has the results of one study. What is there was found under the "
+        "space, the objectives, the evaluator with its settings, the algorithm and the seed of the "
+        "time, and means nothing under others: name another folder, or search as before. How many "
+        "are evaluated, where, and how long each may take can change. The example goes on with a "
+        "study of the repaired space.",
         """\
 arch net
 input 32x32x3

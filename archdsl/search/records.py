@@ -149,7 +149,7 @@ class Records:
             raise OSError(f"{where}: {first.replace(self._where, where)}") from None
 
     def _unreadable(self, why: str) -> ArchError:
-        return _unreadable(without_password(self._where), why)
+        return unreadable(without_password(self._where), why)
 
     def _begin(self, name: str, identity: Mapping[str, Any]) -> int:
         """The study's number in the storage, made where there is none."""
@@ -496,7 +496,8 @@ def _locked(path: str) -> int | None:
     return handle
 
 
-def _unreadable(where: str, why: str) -> ArchError:
+def unreadable(where: str, why: str) -> ArchError:
+    """E1009 for a file or a database."""
     message = f"{where} holds no study of archdsl's"
     return ArchError([Diagnostic("E1009", message, None, f"{why[:200]}; take another one")])
 
@@ -508,12 +509,12 @@ def require_journal(where: str, content: bytes) -> None:
         ArchError: E1009.
     """
     if not (content.startswith(_FIRST) or _FIRST.startswith(content)):
-        raise _unreadable(where, "it is no journal of Optuna's")
+        raise unreadable(where, "it is no journal of Optuna's")
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             json.loads(line)
         except (ValueError, RecursionError):
-            raise _unreadable(where, f"line {number} of it is broken") from None
+            raise unreadable(where, f"line {number} of it is broken") from None
 
 
 _FIRST = b'{"op_code":'

@@ -14,11 +14,15 @@ from typing import Any
 from archdsl.files import write_together
 from archdsl.search.objectives import amount
 from archdsl.search.outcomes import one_line
+from archdsl.search.records import require_same, unreadable
 from archdsl.search.study import Study
 from archdsl.search.trials import Trial
 
 FRONT = "front"
 """The folder of the networks on the front, and the name of their pictures."""
+
+STUDY = "study.json"
+"""The file that says of which study the results in a folder are."""
 
 
 def record(study: Study, trial: Trial) -> dict[str, Any]:
@@ -99,15 +103,43 @@ def files(study: Study) -> dict[str, bytes]:
 
 
 def _tables(study: Study) -> dict[str, bytes]:
-    return {"trials.csv": as_csv(study).encode(), "trials.jsonl": as_jsonl(study).encode()}
+    tables = {"trials.csv": as_csv(study).encode(), "trials.jsonl": as_jsonl(study).encode()}
+    # Of what nothing has come it is no matter what it was of.
+    about = {STUDY: (json.dumps(_about(study), indent=1) + "\n").encode()} if study.trials else {}
+    return {**tables, **about}
+
+
+def _about(study: Study) -> dict[str, Any]:
+    return {"name": study.space.name, **study.identity}
+
+
+def require_own(study: Study, folder: Path) -> None:
+    """Refuse a folder that has the results of another study, wherever that is stored.
+
+    Raises:
+        ArchError: E1006, or E1009 where the file that says so is broken.
+        OSError: that file cannot be read.
+    """
+    place = folder / STUDY
+    if not place.exists():
+        return
+    try:
+        kept = json.loads(place.read_bytes())
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise unreadable(os.fspath(place), "it is no object of JSON")
+    require_same(kept, _about(study), os.fspath(folder))
 
 
 def write_tables(study: Study, folder: Path) -> None:
-    """Write the tables of what is known so far into a folder, both or none.
+    """Write the tables of what is known so far into a folder, all or nothing.
 
     Raises:
+        ArchError: as `require_own` says.
         OSError: the folder or the disk refuses.
     """
+    require_own(study, folder)
     tables = _tables(study)
     write_together({os.fspath(folder / place): data for place, data in tables.items()})
 
@@ -137,8 +169,10 @@ def write_results(study: Study, folder: Path, more: dict[str, bytes]) -> None:
     Networks of an earlier front that are no longer on it are taken away.
 
     Raises:
+        ArchError: as `require_own` says.
         OSError: the folder or the disk refuses.
     """
+    require_own(study, folder)
     written = {**files(study), **more}
     (folder / FRONT).mkdir(parents=True, exist_ok=True)
     write_together({os.fspath(folder / place): data for place, data in written.items()})
