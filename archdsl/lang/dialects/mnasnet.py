@@ -13,7 +13,7 @@ from typing import Any
 
 from archdsl.lang.diagnostics import quoted
 from archdsl.lang.dialects.literal import Members, Value, read_literal
-from archdsl.lang.dialects.reading import Placed, Reading, TooMany, arch_name
+from archdsl.lang.dialects.reading import Placed, Reading, arch_name
 from archdsl.lang.dialects.strings import BlockWords, fields_of, words_of
 from archdsl.lang.dialects.walking import Item, Writing, Written, expanded, se_width
 from archdsl.lang.fields import Width
@@ -65,12 +65,7 @@ def read_mnasnet(source: SourceText | str) -> SourceText:
     """
     if isinstance(source, str):
         source = SourceText("<string>", source)
-    reading = Reading(source)
-    try:
-        return _Reader(reading).run()
-    except TooMany:
-        reading.stop()
-        raise
+    return _Reader(Reading(source)).run()
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from typing import Any
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.dialects.literal import Members, Value, read_literal
-from archdsl.lang.dialects.reading import Placed, Reading, TooMany
+from archdsl.lang.dialects.reading import Placed, Reading
 from archdsl.lang.fields import Width
 from archdsl.lang.source import SourceText
 from archdsl.lang.spec import AnyBlock, Attributes
@@ -59,22 +59,19 @@ def read_ofa(source: SourceText | str) -> SourceText:
     """
     if isinstance(source, str):
         source = SourceText("<string>", source)
-    reading = Reading(source)
-    try:
-        return _Config(reading).run()
-    except TooMany:
-        reading.stop()
-        raise
+    return _Config(Reading(source)).run()
 
 
 class _Config:
+    classes: int
+    """The classifier's outputs."""
+
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self.channels = 3
         self.doubtful = False
         """Whether a fault was told in the layer before, so that `channels` is a guess."""
         self.squeezes = False
-        self.classes = 1000
 
     def run(self) -> SourceText:
         reading = self.reading

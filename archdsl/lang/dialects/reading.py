@@ -22,10 +22,6 @@ Placed = tuple[Any, Span]
 """A value and where it stands."""
 
 
-class TooMany(Exception):
-    """The text has more faults than anyone reads."""
-
-
 class Reading:
     """One text of another notation: gathers its faults, and ends as a `.arch` text."""
 
@@ -35,10 +31,14 @@ class Reading:
         self.blocks = 0
 
     def error(self, code: str, message: str, at: Span, help: str | None = None) -> None:
+        """Note a fault.
+
+        Raises:
+            ArchError: the text has more faults than anyone reads.
+        """
         if len(self.diagnostics) >= MAX_ERRORS:
             message = f"the text has more than {MAX_ERRORS} errors: the others are not shown"
-            self.diagnostics.append(Diagnostic("E0110", message, at))
-            raise TooMany
+            raise ArchError([*self.diagnostics, Diagnostic("E0110", message, at)])
         self.diagnostics.append(Diagnostic(code, message, at, help))
 
     def refuse(self, what: str, at: Span, help: str | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from archdsl.lang.diagnostics import did_you_mean, quoted
 from archdsl.lang.dialects.literal import Members, Value, read_literal
-from archdsl.lang.dialects.reading import Reading, TooMany
+from archdsl.lang.dialects.reading import Reading
 from archdsl.lang.dialects.strings import BlockWords, fields_of, words_of
 from archdsl.lang.dialects.timm_blocks import ACTS, Block, Context
 from archdsl.lang.dialects.timm_settings import Settings, read_settings
@@ -63,12 +63,7 @@ def read_timm(source: SourceText | str) -> SourceText:
     """
     if isinstance(source, str):
         source = SourceText("<string>", source)
-    reading = Reading(source)
-    try:
-        return _Network(reading).run()
-    except TooMany:
-        reading.stop()
-        raise
+    return _Network(Reading(source)).run()
 
 
 class _Network:

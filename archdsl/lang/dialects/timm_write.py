@@ -41,13 +41,18 @@ class _Head:
 
 
 class _Writer:
+    exact: bool
+    """Whether widths are written as they come, and the multiplier is 1."""
+
+    from_input: bool
+    """Whether timm squeezes to a share of the input where we do to one of the expanded width."""
+
     def __init__(self, writing: Writing) -> None:
         self.writing = writing
         self.attributes = writing.attributes
         self.act: str = self.attributes.act
         self.reduction = 2
         self.divisor = self.attributes.round.divisor
-        self.exact = self.from_input = False
 
     def run(self) -> Written:
         writing, attributes = self.writing, self.attributes

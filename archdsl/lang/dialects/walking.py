@@ -53,15 +53,6 @@ class Item:
         return act or attributes.act
 
 
-def _lost_comments(origins: Origins | None) -> list[Diagnostic]:
-    """A warning where a text has comments: no specification holds them."""
-    comments = origins.document.comments if origins else ()
-    if not origins or not comments:
-        return []
-    says = "a comment" if len(comments) == 1 else f"{len(comments)} comments"
-    return [Diagnostic("W0601", f"left out: {says}", origins.span(comments[0]))]
-
-
 def expanded(block: Any, in_channels: int, attributes: Attributes) -> int | None:
     """The expanded width of a block, or None where it has no expansion."""
     if block.kind == "sep":
@@ -106,11 +97,12 @@ class Writing:
         self.errors.append(Diagnostic("E0606", what, self.at(item, name), help))
 
     def statement(self, keyword: str) -> Span | None:
-        found = self.origins.statements(keyword) if self.origins else []
-        return self.origins.span(found[0].keyword) if self.origins and found else None
+        if self.origins and (found := self.origins.statements(keyword)):
+            return self.origins.span(found[0].keyword)
+        return None
 
-    def refuse_statement(self, what: str, keyword: str, help: str | None = None) -> None:
-        self.errors.append(Diagnostic("E0606", what, self.statement(keyword), help))
+    def refuse_statement(self, what: str, keyword: str) -> None:
+        self.errors.append(Diagnostic("E0606", what, self.statement(keyword)))
 
     def leave_out(self, what: str, at: Span | None) -> None:
         """Say that something is left out that changes nothing of the network's function."""
@@ -165,4 +157,7 @@ class Writing:
             self.leave_out(what, at)
         if any(stage.name for stage in spec.stages):
             self.leave_out(f"stages have no names in {self.notation}", None)
-        self.warnings += _lost_comments(self.origins)
+        # No specification holds comments.
+        if self.origins and (comments := self.origins.document.comments):
+            says = "a comment" if len(comments) == 1 else f"{len(comments)} comments"
+            self.leave_out(says, self.origins.span(comments[0]))
