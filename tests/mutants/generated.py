@@ -28,13 +28,21 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("archdsl/lang", "archdsl/lang/dialects", "archdsl/ir", "archdsl/passes")
 
 QUICK = (
-    *("tests/test_language.py", "tests/test_diagnostics.py", "tests/test_passes.py"),
-    *("tests/test_dialects.py", "tests/test_dialects_timm.py", "tests/test_json_schema.py"),
-    *("tests/test_limits.py", "tests/test_equality.py", "tests/test_members.py"),
-    *("tests/test_api.py", "tests/test_testing.py", "tests/test_cost_lines.py"),
+    *("tests/test_lang_golden.py", "tests/test_lang_parts.py", "tests/test_language.py"),
+    *("tests/test_diagnostics.py", "tests/test_passes.py", "tests/test_json_schema.py"),
+    *("tests/test_dialects.py", "tests/test_dialects_golden.py", "tests/test_dialects_bounds.py"),
+    *("tests/test_dialects_timm.py", "tests/test_equality.py", "tests/test_members.py"),
     *("archdsl/lang", "archdsl/ir", "archdsl/passes"),
 )
 """What is run first: quick, and about the core."""
+
+REST = (
+    *("tests/test_api.py", "tests/test_limits.py", "tests/test_hostile.py"),
+    *("tests/test_testing.py", "tests/test_cost_lines.py", "tests/test_space.py"),
+    *("tests/test_cli.py", "tests/test_cli_golden.py", "tests/test_cli_hostile.py"),
+    *("tests/test_compile.py", "tests/test_variants.py"),
+)
+"""What is run on mutants that survive those: what else runs the core, and loads no framework."""
 
 CONTROLS = 5
 """So many mutants that change nothing stand among the others: what finds one has found nothing."""
@@ -130,6 +138,19 @@ def run(
     ]
 
 
+def survey(
+    chosen: Sequence[dict[str, Any]], tests: Sequence[str], options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """What became of mutants, by name, and of some that change nothing."""
+    step = max(1, len(chosen) // CONTROLS)
+    mixed = list(chosen)
+    for at, mutant in enumerate(chosen[::step]):
+        control = {key: value for key, value in mutant.items() if key != "source"}
+        mixed.insert(at * (step + 1), {**control, "name": f"control {mutant['name']}"})
+    limits = {key: getattr(options, key) for key in ("minutes", "seconds", "baseline")}
+    return {outcome["name"]: outcome for outcome in run(mixed, tests, **limits)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.generated", description=__doc__)
     parser.add_argument("packages", nargs="*", default=PACKAGES, help=f"of {', '.join(PACKAGES)}")
@@ -137,6 +158,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no mutant afterwards")
     parser.add_argument("--tests", nargs="*", default=QUICK, help="other tests than the quick ones")
+    parser.add_argument(
+        "--rest", nargs="*", default=REST, help="other tests for what survives those (or none)"
+    )
     parser.add_argument(
         "--seconds",
         type=float,
@@ -146,7 +170,8 @@ def main() -> int:
     parser.add_argument(
         "--baseline",
         type=Path,
-        help="a file of which tests run which lines: made, or read where it is there",
+        help="a file of which tests run which lines: made, or read where it is there; one with "
+        "`.rest` behind its name is of the second tests",
     )
     parser.add_argument("--again", type=Path, help="only those that survive in this report")
     parser.add_argument("--report", type=Path, required=True, help="what became of each, as JSON")
@@ -158,20 +183,17 @@ def main() -> int:
     before: list[dict[str, Any]] = []
     if options.again:
         before = json.loads(options.again.read_text())
-        left = {outcome["name"] for outcome in before if not outcome["killer"]}
-        chosen = [mutant for mutant in chosen if mutant["name"] in left]
+        survived = {outcome["name"] for outcome in before if not outcome["killer"]}
+        chosen = [mutant for mutant in chosen if mutant["name"] in survived]
     # In any order: what is not reached in time is any part of the sample.
     random.Random(options.seed).shuffle(chosen)
-    step = max(1, len(chosen) // CONTROLS)
-    controls = [
-        {**{k: v for k, v in mutant.items() if k != "source"}, "name": f"control {mutant['name']}"}
-        for mutant in chosen[::step]
-    ]
-    for at, control in enumerate(controls):
-        chosen.insert(at * (step + 1), control)
-    limits = {key: getattr(options, key) for key in ("minutes", "seconds", "baseline")}
-    outcomes = run(chosen, options.tests, **limits)
-    again = {outcome["name"]: outcome for outcome in outcomes}
+    again = survey(chosen, options.tests, options)
+    left = [mutant for mutant in chosen if again.get(mutant["name"], {}).get("killer") == ""]
+    if options.rest and left:
+        if options.baseline:
+            options.baseline = options.baseline.with_name(f"{options.baseline.name}.rest")
+        found = survey(left, options.rest, options)
+        again |= {name: o for name, o in found.items() if o["killer"] or name not in again}
     whole = [again.pop(outcome["name"], outcome) for outcome in before] + list(again.values())
     options.report.write_text(json.dumps(whole, indent=1), encoding="utf-8")
     real = [outcome for outcome in whole if not outcome["name"].startswith("control ")]
