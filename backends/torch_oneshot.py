@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from torch.nn import functional as F
 
 from archdsl.backend import compile
 from archdsl.compiler import Arch, overridden, parse
-from archdsl.datasets import VALIDATION, Data, batches, load_data, parts
+from archdsl.datasets import Data, batches, load_data, parts
 from archdsl.files import Content, write_together
 from archdsl.ir.execute import Array
 from archdsl.lang.diagnostics import ArchError, Diagnostic
@@ -47,7 +48,7 @@ from archdsl.search.tables import Tables
 from archdsl.weights.tensors import safetensors
 
 from .to_torch import TorchBackend
-from .torch_training import Training
+from .torch_training import Training, decaying, settle
 
 _SPLIT = 0.25
 """The share of the images to learn from that the policy's networks are judged on instead."""
@@ -55,7 +56,16 @@ _SPLIT = 0.25
 _GROWTH = 10.0
 """How much larger the policy's learning rate is in the end than when it begins, as in TuNAS."""
 
+_COMMON = (
+    *("size", "batch", "lr", "weight_decay", "smoothing", "shift", "flip", "seed"),
+    *("threads", "device"),
+)
+"""Settings that the training of the winner has in common with the search."""
+
 _CHECKPOINT = "progress.pt"
+
+_EVERY = 20.0
+"""Seconds between two times that what is done is kept."""
 
 Inputs = tuple[int, int, int]
 """Height, width, channels."""
@@ -408,10 +418,10 @@ class OneShot:
             norm.train()
             norm.momentum = 0.0  # what is judged leaves no trace
         with torch.no_grad():
-            right = (module(images).flatten(1).argmax(1) == labels).float().mean()
+            right = int((module(images).flatten(1).argmax(1) == labels).sum())
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        return float(right)
+        return right / len(labels)
 
     # ------------------------------------------------------------------------------------ all of it
 
@@ -457,20 +467,9 @@ class OneShot:
         _, weights = self.net.extract(vector, module.state_dict())
         arch = parse(SourceText("<winner>", self.trained.text_of(vector)))
         chosen = self.settings
+        common = {name: getattr(chosen, name) for name in _COMMON}
         training = Training(
-            data=self.data_name,
-            size=chosen.size,
-            epochs=max(1, chosen.epochs),
-            batch=chosen.batch,
-            lr=chosen.lr,
-            seed=chosen.seed,
-            weight_decay=chosen.weight_decay,
-            smoothing=chosen.smoothing,
-            shift=chosen.shift,
-            flip=chosen.flip,
-            validation=VALIDATION,
-            threads=chosen.threads,
-            device=chosen.device,
+            data=self.data_name, epochs=max(1, chosen.epochs), optimizer="sgd", **common
         )
         shared, weights = training.fine_tune(arch, self._settled(arch, weights, image), 0)
         accuracy = shared
@@ -492,15 +491,9 @@ class OneShot:
     ) -> Mapping[str, Array]:
         """The weights with the norms' statistics of this network alone, from what it learned of."""
         module = compile(arch, "torch", weights=weights).load().to(self.settings.device)
-        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-            norm.train()
         images, _ = self._part(image, judged=False)
-        with torch.no_grad():
-            for some in np.array_split(images, parts(len(images), self.settings.batch)):
-                module(torch.tensor(some, device=self.settings.device))
+        device = self.settings.device
+        settle(module, images, self.settings.batch, partial(torch.tensor, device=device))
         return {key: value.cpu().numpy() for key, value in module.state_dict().items()}
 
     # --------------------------------------------------------------------------------- the folder
@@ -567,10 +560,6 @@ class OneShot:
             raise _broken(path, fault) from None
 
 
-_EVERY = 20.0
-"""Seconds between two times that what is done is kept."""
-
-
 def _broken(path: Path, fault: Exception) -> ArchError:
     message = f"{path} holds no search that can be gone on with"
     first = str(fault).partition("\n")[0][:200]
@@ -578,11 +567,7 @@ def _broken(path: Path, fault: Exception) -> ArchError:
 
 
 def _optimizer(module: Any, settings: Settings) -> Any:
-    parts = list(module.parameters())
-    groups = [
-        {"params": [p for p in parts if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parts if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decaying(module, settings.weight_decay)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
 
 

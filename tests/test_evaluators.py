@@ -64,6 +64,27 @@ def test_numbers_of_all_kinds_are_accuracies(given: Any) -> None:
     assert check_result(given) == Evaluation(0.5)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_number_is_as_short_as_its_precision_lets_it_be(kind: type[np.floating]) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.93, 1 / 3, 2e-5, 1000.25, *rng.random(100)):
+        given = kind(share)
+        for value in (given, np.array([given])):
+            found = check_result(value).accuracy
+            assert found is not None and kind(found) == given
+            assert str(found) == str(float(str(given)))
+    assert check_result(np.float32(0.93)).accuracy == 0.93
+    assert check_result(np.float64(0.9299999475479126)).accuracy == 0.9299999475479126
+
+
+def test_a_tensor_is_as_short_as_its_precision_lets_it_be() -> None:
+    torch = pytest.importorskip("torch")
+    right = torch.tensor([1.0] * 93 + [0.0] * 7).mean()
+    assert check_result({"accuracy": right, "loss": right.double()}) == Evaluation(
+        0.93, None, {"loss": right.double().item()}
+    )
+
+
 def test_a_whole_number_and_a_negative_one_are_accuracies() -> None:
     assert check_result(3).accuracy == 3.0
     assert check_result(-2.5).accuracy == -2.5

@@ -141,6 +141,8 @@ def test_the_folder_has_the_winner_and_all_that_was_judged(data: str, tmp_path: 
     assert {path.name for path in found.iterdir()} == names
     arch = archdsl.load(str(found / "winner.arch"))
     assert arch.to_text() == winner.text
+    # Shares of 12 images, and not the nearest numbers of 32 bits.
+    assert all(one.accuracy == round(12 * one.accuracy) / 12 for one in winner.history)
     archdsl.compile(arch, to="torch", weights=str(found / "winner.safetensors")).load()
     lines = [json.loads(line) for line in (found / "judged.jsonl").read_text().splitlines()]
     assert len(lines) == len(winner.history) == 12
@@ -311,6 +313,11 @@ def test_json_and_the_default_folder(
     found = json.loads(done.stdout)
     assert found["file"] == "v4-oneshot/winner.arch"
     assert found["network"] == Path(found["file"]).read_text()
+    first, accuracy, figures, _, vector, *_ = found["network"].splitlines()
+    assert first == "# the likeliest network of a one-shot search of v4, seed 0"
+    assert accuracy.startswith(f"# accuracy {found['accuracy']:.6g} with shared weights, on ")
+    assert f"{found['figures']['macs']:,} MACs" in figures
+    assert vector == "# vector " + " ".join(map(str, found["vector"]))
     assert done.stderr == ""
 
 

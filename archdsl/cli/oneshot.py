@@ -145,7 +145,10 @@ def _stage(
 ) -> dict[str, Any]:
     """Search one space; what the folder has of it, as JSON."""
     from archdsl.backend import BackendError, backend
+    from archdsl.files import write_whole
     from archdsl.search.objectives import amount, latency_of
+    from archdsl.search.outcomes import one_line
+    from archdsl.search.reports import signed
 
     search = getattr(backend("torch"), "oneshot", None)
     if search is None:
@@ -167,13 +170,25 @@ def _stage(
             say(f"interrupted: {steps[0]:,} of {steps[1]:,} steps; the same command goes on")
         raise
     report: dict[str, Any] = winner.report()
+    how = "trained anew" if settings.get("epochs") else "with shared weights"
+    report["network"] = signed(
+        winner.text,
+        [
+            f"the likeliest network of a one-shot search of {space.name}, "
+            f"seed {settings.get('seed', 0)}",
+            f"accuracy {winner.accuracy:.6g} {how}, on {one_line(data)}",
+            ", ".join(amount(name, value) for name, value in winner.figures.items()),
+            f"counted in {objectives.dtype}, batch {objectives.batch}",
+            "vector " + " ".join(map(str, winner.vector)),
+        ],
+    )
+    write_whole(place / "winner.arch", report["network"].encode())
     if not quiet:
         figures = [latency_of(device.name) for device in objectives.devices] or ["macs"]
         shown = ", ".join(amount(figure, winner.figures[figure]) for figure in figures)
         write(
             f"{visible(str(place / 'winner.arch'))}: {shown}, accuracy {winner.accuracy:.1%}"
-            f" ({'trained anew' if settings.get('epochs') else 'with shared weights'}),"
-            f" {len(winner.history):,} networks judged in {winner.seconds:,.0f} s\n"
+            f" ({how}), {len(winner.history):,} networks judged in {winner.seconds:,.0f} s\n"
         )
     return {"file": str(place / "winner.arch"), **report}
 

@@ -53,6 +53,9 @@ def check_result(value: Any, seconds: float = 0.0) -> Evaluation:
     Numbers of numpy and tensors with one element are numbers; `True` and texts are none. What else
     is in a mapping is kept as `extra` where it is a finite number, and left out where not.
 
+    A number of 16 or 32 bits becomes the shortest decimal that rounds to it: 0.93 is
+    0.9299999475479126 otherwise.
+
     >>> found = check_result({"accuracy": 0.5, "loss": 2})
     >>> found.accuracy, found.extra
     (0.5, {'loss': 2.0})
@@ -95,10 +98,16 @@ def _number(value: Any) -> float | None:
         return None
     try:
         if hasattr(value, "item"):
+            kind = str(getattr(value, "dtype", "")).rpartition(".")[2]
             # An array or a tensor: `item` refuses more than one element.
             value = value.item()
             if isinstance(value, bool):
                 return None
+            if kind in ("float16", "float32"):
+                # Who gives such a number has loaded it.
+                import numpy as np
+
+                value = str(np.dtype(kind).type(value))
         return float(value)
     except OverflowError:
         return math.inf

@@ -90,8 +90,12 @@ def as_arch(study: Study, trial: Trial) -> str:
         f"counted in {identity['dtype']}, batch {identity['batch']}",
         "vector " + " ".join(map(str, trial.vector)),
     ]
-    comment = "".join(f"# {line}\n" for line in said)
-    return comment + study.space.text_of(trial.vector, network_name(study, trial))
+    return signed(study.space.text_of(trial.vector, network_name(study, trial)), said)
+
+
+def signed(text: str, said: Iterable[str]) -> str:
+    """A text behind comments that say where it is from."""
+    return "".join(f"# {line}\n" for line in said) + text
 
 
 def files(study: Study) -> dict[str, bytes]:
