@@ -6,9 +6,12 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -470,6 +473,82 @@ def test_a_search_of_the_command_line_loses_nothing(cluster: None, tmp_path: Pat
     assert {*first.values(), *second.values()} == {1}
 
 
+DYING = """
+import os, signal
+from archdsl.search.identity import canonical_hash
+
+def count(arch):
+    mine = canonical_hash(arch)
+    with open("begun", "a") as file:
+        file.write(f"{mine} {os.getppid()}\\n")
+    if len(open("begun").readlines()) == 1:
+        # The first network's first try: its worker is killed.
+        os.kill(os.getppid(), signal.SIGKILL)
+    return arch.total.params
+"""
+
+
+def test_a_cluster_that_runs_already_and_wants_a_token(tmp_path: Path) -> None:
+    """As `docs/ray.md` has it: `ray start` on a machine, and searches by its addresses."""
+    pytest.importorskip("ray")
+    (tmp_path / "ray_dying.py").write_text(DYING)
+    port = free_port()
+    # The paths of Ray's sockets must be short; `auto` finds the cluster of this folder.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+        environment |= {
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2,
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        start = ["start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
+        start += ["--include-dashboard=false", "--object-store-memory=80000000"]
+        begin = "from ray.scripts.scripts import main; main()"
+        with open(tmp_path / "head.log", "wb") as log:
+            head = subprocess.Popen(
+                [sys.executable, "-c", begin, *start],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            give_up = time.monotonic() + 90
+            while b"block forever" not in (tmp_path / "head.log").read_bytes():
+                assert head.poll() is None and time.monotonic() < give_up
+                time.sleep(0.1)
+            for address, budget in ((f"127.0.0.1:{port}", 2), ("auto", 1)):
+                words = ["search", str(DOCS / "tiny_space.arch"), "-o", address[:4]]
+                words += ["--algorithm", "random", "--evaluator", "ray_dying:count"]
+                words += ["--engine", "ray", "--ray-address", address, "--budget", str(budget)]
+                done = subprocess.run(
+                    [sys.executable, "-m", "archdsl", *words],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                )
+                assert done.returncode == 0, done.stderr
+                lines = (tmp_path / address[:4] / "trials.jsonl").read_text().splitlines()
+                trials = [json.loads(line) for line in lines]
+                assert len(trials) == budget
+                assert all(trial["accuracy"] == trial["params"] for trial in trials)
+        finally:
+            head.terminate()
+            head.wait(timeout=60)
+    # A try whose worker died and another one, a second network; the second search's.
+    tries = begun(tmp_path)
+    assert len(tries) == 4
+    assert tries[0][0] == tries[1][0] != tries[2][0]
+    assert tries[0][1] != tries[1][1]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 INTERRUPTED = """
 import os, signal, sys, time
 from archdsl.search.ray_workers import RayWorkers
@@ -532,6 +611,14 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(ConnectionError, match=message):
             RayWorkers("digits", address=address)
+    # Ray's own message for a token that is not sent says nothing of tokens.
+    for mode, hint in ((None, "RAY_AUTH_MODE=token here as well$"), ("token", r"nonsense.*\)$")):
+        if mode is None:
+            monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        else:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        with pytest.raises(ConnectionError, match=hint):
+            RayWorkers("digits", address="nonsense")
 
 
 def test_a_missing_ray_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -409,10 +409,12 @@ def _connect(ray: Any, address: str) -> bool:
         ray.init(address=address, **options)
     except Exception as error:
         first = str(error).strip().split("\n", 1)[0]
-        what = (
-            "no Ray cluster can be started" if address == "local" else f"no Ray cluster: {address}"
-        )
-        raise ConnectionError(f"{what} ({first})") from None
+        if address == "local":
+            raise ConnectionError(f"no Ray cluster can be started ({first})") from None
+        # Ray sends its token to addresses that it was given only where it is told to.
+        asked = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+        hint = "" if asked else "; one that wants a token needs RAY_AUTH_MODE=token here as well"
+        raise ConnectionError(f"no Ray cluster: {address} ({first}){hint}") from None
     return True
 
 
