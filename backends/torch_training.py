@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -50,7 +50,7 @@ class Training:
     """The images' sides; None for those that the network asks for."""
     epochs: Epochs = 10
     batch: Batch = 32
-    lr: Rate = 0.003
+    lr: Rate = 0.01
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The second is stochastic gradient descent with Nesterov's momentum."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
@@ -143,14 +143,14 @@ class Training:
             module = module.to(self.device, memory_format=torch.channels_last)
             if epochs:
                 self._learn(module, data, epochs, seed)
-                self._settle(module, data)
+                settle(module, data.train, self.batch, self._tensor)
             accuracy, loss = self._judged(module, data)
         figures = {"accuracy": accuracy, "loss": loss, "epochs": float(epochs)}
         return figures | {"seconds": time.perf_counter() - started}, module
 
     def _learn(self, module: nn.Module, data: Data, epochs: int, seed: int) -> None:
         rng = np.random.Generator(np.random.PCG64(seed))
-        groups = _groups(module, self.weight_decay)
+        groups = decaying(module, self.weight_decay)
         optimizer: Any = (
             torch.optim.AdamW(groups, lr=self.lr)
             if self.optimizer == "adamw"
@@ -188,25 +188,6 @@ class Training:
     def _tensor(self, array: Array) -> Any:
         tensor = torch.tensor(array, device=self.device)
         return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-    def _settle(self, module: nn.Module, data: Data) -> None:
-        """Take the norms' running averages anew, as means over all images learned from."""
-        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-        kept = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-        module.train()
-        # Dropout changes what the norms behind it see, and there is none when they are used.
-        for part in module.modules():
-            if isinstance(part, nn.Dropout):
-                part.eval()
-        with torch.no_grad():
-            # In parts of equal size: each weighs the same, and a norm has no variance of one image.
-            for part in np.array_split(data.train, parts(len(data.train), self.batch)):
-                module(self._tensor(part))
-        for norm, momentum in zip(norms, kept, strict=True):
-            norm.momentum = momentum
 
     def _judged(self, module: nn.Module, data: Data) -> tuple[float, float]:
         """The share of images that are named rightly, and the loss, of the part kept back."""
@@ -264,13 +245,37 @@ def _unbiased(module: nn.Module) -> None:
         nn.init.zeros_(layers[-1].weight)
 
 
-def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
+def decaying(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Parameters with weight decay (kernels), and those without (biases, norms, scales)."""
     parts = list(module.parameters())
     return [
         {"params": [part for part in parts if part.ndim > 1], "weight_decay": decay},
         {"params": [part for part in parts if part.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def settle(
+    module: nn.Module, images: Array, batch: int, tensor: Callable[[Array], torch.Tensor]
+) -> None:
+    """Take the norms' running averages anew, as means over images, and leave all else as it is.
+
+    `tensor` brings images to where the module is.
+    """
+    # Only norms learn: dropout changes what they see, and there is none when they are used.
+    module.eval()
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        # In parts of equal size: each weighs the same, and a norm has no variance of one image.
+        for part in np.array_split(images, parts(len(images), batch)):
+            module(tensor(part))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 @contextmanager

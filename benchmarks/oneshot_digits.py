@@ -37,7 +37,7 @@ def main(steps: int = 1000, epochs: int = 10, count: int = 10, folder: str | Non
     print(f"winner: {us:.3f} us, shared weights {winner.shared_accuracy:.2%}, ", end="")
     print(f"{winner.seconds:.0f} s", flush=True)
     print(winner.text, flush=True)
-    evaluator = resolve("digits", {"epochs": str(epochs)})
+    evaluator = resolve("digits", {"epochs": epochs, "lr": 0.003})
     rng, tables = random.Random(0), Tables(space)
     drawn = [space.sample(rng) for _ in range(20_000)]
     times = tables.cost(drawn, devices=[device]).latency_us[device.name]

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import archdsl
 from archdsl.backend import backend
 from archdsl.cli.program import program
+from archdsl.search.evaluators import resolve
 from archdsl.search.objectives import Objectives
 from archdsl.search.outcomes import Failed
 from archdsl.search.refining import refined
@@ -154,7 +155,14 @@ def test_the_folder_has_the_winner_and_all_that_was_judged(data: str, tmp_path: 
 
 def test_a_winner_is_trained_anew_where_that_is_asked_for(data: str) -> None:
     winner = oneshot(SPACE, data, epochs=4, steps=4)
-    assert winner.accuracy != winner.shared_accuracy
+    # By the recipe of the search: its learning rate is that of stochastic gradient descent.
+    recipe = {"epochs": 4, "batch": 16, "lr": 0.1, "optimizer": "sgd", "shift": 0.0, "flip": False}
+    trainer: Any = resolve("train", {"data": data, **recipe})
+    accuracy, weights = trainer.fine_tune(winner.arch)
+    assert winner.accuracy == accuracy
+    assert winner.weights.keys() == weights.keys()
+    for key, value in weights.items():
+        np.testing.assert_array_equal(winner.weights[key], value)
 
 
 def test_the_winner_has_the_classes_of_the_data_and_the_image_of_the_space(data: str) -> None:
