@@ -20,7 +20,7 @@ from archdsl.lang.fields import Width
 from archdsl.lang.origins import Origins
 from archdsl.lang.printer import block_value
 from archdsl.lang.source import SourceText, Span
-from archdsl.lang.spec import ArchSpec, InvertedResidual
+from archdsl.lang.spec import ArchSpec, Convolution, InvertedResidual
 from archdsl.limits import hint as limit_of
 from archdsl.limits import most
 from archdsl.rounding import make_divisible
@@ -330,37 +330,30 @@ class _Writer:
         if not stem:
             self.writing.refuse_statement("MnasNet begins with a stem", "arch")
             return 0
-        item, block = stem[0], stem[0].block
-        built = (
-            block.kind,
-            getattr(block, "kernel", 0),
-            item.stride,
-            item.repeats,
-            getattr(block, "bias", True),
-            getattr(block, "norm", False),
-            getattr(block, "residual", False),
-            getattr(block, "group_size", None),
-            item.act(self.attributes),
-        )
-        if built != ("conv", 3, (2, 2), 1, False, True, False, None, "relu"):
+        item = stem[0]
+        if not self.plain(item, 3, (2, 2)):
             self.writing.refuse("MnasNet's stem is `conv_k3_s22` with relu", item)
         return item.out_channels if exact else item.written
+
+    def plain(self, item: Item, kernel: int, stride: tuple[int, int]) -> bool:
+        """Whether it is one convolution with its norm and relu, and nothing else."""
+        block = item.block
+        return isinstance(block, Convolution) and (
+            *(block.kernel, item.stride, block.bias, block.norm, block.residual),
+            *(block.group_size, item.act(self.attributes), item.repeats),
+        ) == (kernel, stride, False, True, False, None, "relu", 1)
 
     def head(self, head: list[Item]) -> float:
         kinds = [item.block.kind for item in head if item.block.kind != "dropout"]
         rates = [item.block.rate for item in head if item.block.kind == "dropout"]  # type: ignore[attr-defined]
         if kinds != ["conv", "pool", "fc"] or len(rates) > 1:
-            at = head[0] if head else None
             what = f"MnasNet's head is `conv_k1_o{_HEAD}!`, `pool`, `dropout`, `fc`"
-            if at:
-                self.writing.refuse(what, at)
+            if head:
+                self.writing.refuse(what, head[0])
             else:
                 self.writing.refuse_statement(what, "arch")
             return 0.0
-        conv: Any = head[0].block
-        built = (conv.kernel, head[0].stride, head[0].out_channels, conv.bias, conv.norm)
-        more = (conv.residual, conv.group_size, head[0].act(self.attributes), head[0].repeats)
-        if (*built, *more) != (1, (1, 1), _HEAD, False, True, False, None, "relu", 1):
+        if head[0].out_channels != _HEAD or not self.plain(head[0], 1, (1, 1)):
             what = f"MnasNet's last convolution is `conv_k1_o{_HEAD}!` with relu"
             self.writing.refuse(what, head[0])
         last: Any = head[-1].block

@@ -135,7 +135,8 @@ class _Writer:
         if not stem or stem[0].block.kind != "conv":
             self.writing.refuse_statement("timm's networks begin with a convolution", "arch")
             return {}
-        item, block = stem[0], stem[0].block
+        item = stem[0]
+        block: Any = item.block
         self.plain_conv(item, "timm's stem")
         self.convolution_alone(item, "timm's stem")
         if item.stride != (2, 2) or item.repeats != 1:
@@ -143,12 +144,10 @@ class _Writer:
         self.act = item.act(self.attributes)
         if self.act not in _NAMES:
             self.writing.refuse(f"timm has no `act_layer` for {self.act}", item, "act")
-        exact = getattr(block, "out_channels", None)
-        marked = exact is not None and exact.mark == "!"
+        marked = block.out_channels is not None and block.out_channels.mark == "!"
         fixed = marked or not item.plain or (self.exact and item.out_channels % self.divisor != 0)
         size = item.out_channels if fixed or self.exact else item.written
-        kernel: int = block.kernel  # type: ignore[attr-defined]
-        return {"stem_size": size, "stem_kernel_size": kernel, "fix_stem": fixed}
+        return {"stem_size": size, "stem_kernel_size": block.kernel, "fix_stem": fixed}
 
     def plain_conv(self, item: Item, what: str) -> None:
         block: Any = item.block
