@@ -544,6 +544,19 @@ def test_as_long_as_a_word_may_be() -> None:
     )
 
 
+def test_as_many_statements_as_a_text_may_have() -> None:
+    hint = "the limit `statements` is 256; `--limit statements=N` raises it"
+    for item, told, word in (
+        ("variant v@ {}", "there are more than 256 variants", "v256"),
+        ("published a=1", "there are more than 256 `published` statements", "published"),
+    ):
+        items = [item.replace("@", str(number)) for number in range(258)]
+        assert checked(" ".join([NET, *items[:256]])) == []
+        (found,) = checked(" ".join([NET, *items[:257]]))
+        assert found[:3] == ("E0110", told, hint)
+        assert found[3:] == (len(" ".join([NET, *items[:256]])) + 1 + 8 * (word == "v256"), word)
+
+
 def test_a_text_that_fits_nowhere_is_not_read_to_its_end() -> None:
     (first,) = checked(f"{NET} {'} ' * MAX_SKIPPED}")
     assert first[:2] == ("E0102", "this `}` closes nothing")

@@ -142,7 +142,7 @@ def _window(span: Span, number: int, column: int) -> tuple[str, int, int]:
     """The part of the source line to show, the columns before the carets, and their count."""
     line = span.source.line(number)
     start = column - 1
-    end = min(start + max(span.end - span.start, 1), max(len(line), start + 1))
+    end = min(start + span.end - span.start, len(line))
     left = 0
     if len(line) > _WINDOW:
         left = max(0, min(start - _WINDOW // 3, len(line) - _WINDOW))

@@ -317,6 +317,8 @@ class _Elaboration:
         self.bad_word(at or item.keyword, error)
 
     def bad_word(self, word: Word, error: Mapping[str, Any]) -> None:
+        if not self.document.source.text.startswith(word.text, word.start):
+            return  # the parser thought up its end, and has reported that
         says = sentence(error)
         hint = limit_hint(error)
         allowed = re.findall(r"`([^`]+)`", says)

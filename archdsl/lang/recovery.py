@@ -51,7 +51,7 @@ class FileErrors:
         elif self.into[-1].code == "E0105" and "SETTING" in self.state.accepts():
             last = self.take(Word("SETTING", f'{key.text}=""', key.start)) or last
         self.stuck_after = last
-        self.seen = {"UNEXPECTED"}
+        self.seen.clear()
         return last
 
     def misused_equals(self, start: int) -> bool:
@@ -248,4 +248,4 @@ _TERMINAL_NAMES = {
 
 def _expected(accepts: set[str]) -> str:
     names = [name for terminal, name in _TERMINAL_NAMES.items() if terminal in accepts]
-    return listed(names) or "nothing"
+    return listed(names)
