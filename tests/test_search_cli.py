@@ -375,8 +375,8 @@ def test_tables_grow_while_it_runs(run: Run, folder: Path, monkeypatch: pytest.M
         lines.append(len((where / "trials.jsonl").read_text().splitlines()))
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("archdsl.cli.searching._EVERY", 0.0)
-    monkeypatch.setattr("archdsl.cli.searching._SHARE", 0)
+    monkeypatch.setattr("archdsl.cli.search_running._EVERY", 0.0)
+    monkeypatch.setattr("archdsl.cli.search_running._SHARE", 0)
     monkeypatch.setattr("archdsl.search.reports.write_tables", counting)
     assert run(*SIZED, "--algorithm", "random", "--budget", "3").exit_code == 0
     assert lines[:3] == [1, 2, 3]

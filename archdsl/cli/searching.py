@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,30 +20,18 @@ from archdsl.cli.options import (
     results_folder,
     within,
 )
-from archdsl.cli.output import Refusal, error, report, say, visible, write, write_json
+from archdsl.cli.output import Refusal, say, visible
+from archdsl.cli.search_running import LOG, run, taking_back, unmade
 from archdsl.cli.spacing import load_space, space_argument
-from archdsl.cli.table import Row, write_table
-from archdsl.lang.diagnostics import ArchError, listed
 
 if TYPE_CHECKING:
     from archdsl.roofline.model import Device
     from archdsl.search.objectives import Objectives
-    from archdsl.search.study import Ending, Study
-    from archdsl.search.trials import Trial, Workers
-
-_LOG = "evaluator.log"
+    from archdsl.search.study import Study
+    from archdsl.search.trials import Workers
 
 _MOST = 1_000_000
 """Evaluations of one search."""
-
-_SHOWN = 5
-"""Reasons of failures, and numbers of trials, that are printed."""
-
-_EVERY = 10.0
-"""Seconds between writings of the tables while a search runs."""
-
-_SHARE = 50
-"""How many times as long as a writing takes the next one waits."""
 
 _BOUNDS = {
     "max_macs": "macs",
@@ -247,17 +232,17 @@ def search(
     if engine == "ray":
         asked = {"address": ray_address, "cpus": cpus, "gpus": gpus, "retries": retries}
         cluster = {key: value for key, value in asked.items() if value is not None}
-        cluster |= {"log": folder / _LOG, "say": say}
-    made = _unmade(folder, where)
+        cluster |= {"log": folder / LOG, "say": say}
+    made = unmade(folder, where)
     study = _study(
         space, objectives, chosen, algorithm, algorithm_settings, seed, where, folder, cluster
     )
     with study:
         # The storage may be elsewhere, and the log is begun before there are results.
         folder.mkdir(exist_ok=True)
-        with _taking_back(study, made):
+        with taking_back(study, made):
             require_own(study, folder)
-        return _run(study, budget, folder, where, json, made)
+        return run(study, budget, folder, where, json, made)
 
 
 def _objectives(
@@ -331,15 +316,6 @@ def _require_costs_alone(objectives: Objectives, chosen: Chosen, engine: str) ->
             raise click.UsageError(f"{name} is for an --evaluator or a --program")
 
 
-def _unmade(folder: Path, where: str) -> list[Path]:
-    """What a search makes that is not there yet, the folder last."""
-    names = (_LOG, "trials.csv", "trials.jsonl")
-    places = [*(folder / name for name in names), folder]
-    if "://" not in where:
-        places.insert(0, Path(where))
-    return [place for place in places if not place.exists()]
-
-
 def _study(
     space: Any,
     objectives: Objectives,
@@ -385,7 +361,7 @@ def _study(
                 workers=chosen.workers if cluster is None else _on_cluster(chosen, cluster),
                 timeout=chosen.timeout,
                 storage=where,
-                log=folder / _LOG,
+                log=folder / LOG,
             )
         except (ImportError, Busy) as failure:
             raise Refusal(visible(str(failure))) from None
@@ -412,294 +388,3 @@ def _on_cluster(chosen: Chosen, cluster: dict[str, Any]) -> Callable[[], Workers
             raise Refusal(visible(str(failure))) from None
 
     return start
-
-
-# ------------------------------------------------------------------------------------- running
-
-
-def _run(
-    study: Study, budget: int, folder: Path, where: str, json: bool, made: list[Path]
-) -> Status:
-    from archdsl.search.records import Busy, without_password
-
-    before = study.evaluated
-    if before:
-        said = "networks are" if before > 1 else "network is"
-        say(f"going on with {visible(without_password(where))}: {before} {said} evaluated")
-    failures: list[ArchError] = []
-    ending = study.ending()
-    try:
-        with refusing(), _taking_back(study, made), _progress(study, budget) as watch:
-            ending = study.run(budget, _tabling(study, folder, watch))
-    except ArchError as failure:
-        failures.append(failure)
-    except Busy as failure:
-        raise Refusal(visible(str(failure))) from None
-    except KeyboardInterrupt:
-        wrote = _write(study, folder, pictures=False)
-        say(
-            f"interrupted: {study.evaluated} of {budget} networks are evaluated; "
-            "the same command goes on"
-        )
-        _say_written(wrote, folder)
-        # Of an interrupt click makes an empty line.
-        raise click.Abort from None
-    wrote = _write(study, folder, pictures=not failures)
-    if failures:
-        # It says of all the same.
-        report(failures[0].diagnostics)
-        _say_log(folder)
-        return 1
-    _say_losses(study, ending)
-    if ending.failed:
-        _say_log(folder)
-    if json:
-        write_json(_record(study, ending, folder))
-    else:
-        _summary(study, ending)
-    _say_written(wrote, folder)
-    if not study.complete:
-        judged = study.identity["evaluator"] is not None
-        error("no network has an accuracy" if judged else "no network is within the bounds")
-        return 1
-    return 0
-
-
-@contextmanager
-def _taking_back(study: Study, made: list[Path]) -> Iterator[None]:
-    """Leave nothing of a search that was asked wrongly, as its workers or the folder find out."""
-    from archdsl.search.outcomes import EvaluatorError
-
-    try:
-        yield
-    except (ArchError, EvaluatorError, Refusal):
-        if not study.evaluated:
-            study.close()
-            for place in made:
-                # What somebody else has put there meanwhile stays.
-                with suppress(OSError):
-                    place.rmdir() if place.is_dir() else place.unlink()
-        raise
-
-
-def _say_written(wrote: list[str], folder: Path) -> None:
-    say(f"wrote {listed(wrote, 'and')} in {visible(str(folder))}")
-
-
-def _say_log(folder: Path) -> None:
-    """Say where to read of failures, if anything was said of them."""
-    log = folder / _LOG
-    if log.exists():
-        say(f"{visible(str(log))} has what the evaluator said, by trial")
-
-
-def _tabling(
-    study: Study, folder: Path, watch: Callable[[Trial], None] | None
-) -> Callable[[Trial], None]:
-    """What watches, and writes the tables every now and then: a search may take days."""
-    from archdsl.search.reports import write_tables
-
-    due = time.monotonic() + _EVERY
-
-    def tabling(trial: Trial) -> None:
-        nonlocal due
-        if watch is not None:
-            watch(trial)
-        began = time.monotonic()
-        if began < due:
-            return
-        # A disk that is full now may not be when the results are written.
-        with suppress(OSError):
-            write_tables(study, folder)
-        now = time.monotonic()
-        due = now + max(_EVERY, _SHARE * (now - began))
-
-    return tabling
-
-
-@contextmanager
-def _progress(study: Study, budget: int) -> Iterator[Callable[[Trial], None] | None]:
-    """A bar on standard error with the best so far, where that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        *(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)),
-        *(MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        done = study.evaluated
-        task = bar.add_task("searching", total=max(budget, done), completed=done)
-        failed = 0
-
-        def watch(trial: Trial) -> None:
-            nonlocal failed
-            failed += trial.state == "failed"
-            best = study.best
-            said = "searching"
-            if best is not None:
-                said = f"best {_worth(study, best)}"
-                if study.objectives.weighed:
-                    said += f" (reward {best.reward:.4g})"
-            if failed:
-                said += f", {failed} failed"
-            bar.update(task, completed=study.evaluated, description=said)
-
-        yield watch
-
-
-def _worth(study: Study, trial: Trial) -> str:
-    """The accuracy of a network, or what it costs where that is all that is wanted."""
-    from archdsl.search.objectives import amount
-
-    first = study.objectives.goals[0]
-    if study.objectives.reward == "cost":
-        return amount(first, trial.figures[first])
-    return f"{trial.accuracy:.4g}"
-
-
-def _write(study: Study, folder: Path, *, pictures: bool) -> list[str]:
-    """Write the results; the names of what was written."""
-    from archdsl.search import reports
-
-    more: dict[str, bytes] = {}
-    if pictures:
-        try:
-            more = reports.pictures(study)
-        except ImportError as missing:
-            say(f"no picture: {missing}")
-    reports.write_results(study, folder, more)
-    count = len(study.front)
-    networks = f"{count} network{'s' if count != 1 else ''} in {reports.FRONT}/"
-    return ["trials.csv", "trials.jsonl", *more, networks]
-
-
-def _say_losses(study: Study, ending: Ending) -> None:
-    """Say what was asked for and is not there, and why."""
-    from archdsl.search.reports import losses
-    from archdsl.search.study import IDLE
-
-    found = losses(study.trials)
-    for fault, numbers in found[:_SHOWN]:
-        shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
-        many = f"trials {shown}" if len(numbers) > 1 else f"trial {shown}"
-        say(f"{len(numbers)} failed ({many}): {visible(fault)}")
-    if len(found) > _SHOWN:
-        rest = sum(len(numbers) for _, numbers in found[_SHOWN:])
-        say(f"{rest} failed for other reasons; trials.csv has them")
-    if ending.reason == "idle":
-        say(
-            f"ended after {IDLE:,} proposals running that break a bound or had been evaluated: "
-            f"{ending.evaluated} networks are evaluated"
-        )
-    elif ending.reason == "everything":
-        say(f"every network of {study.space.name} has been proposed")
-
-
-# ------------------------------------------------------------------------------------- results
-
-
-def _summary(study: Study, ending: Ending) -> None:
-    """The front as a table."""
-    identity, objectives = study.identity, study.objectives
-    said = [f"{ending.evaluated} networks evaluated"]
-    if ending.failed:
-        said.append(f"{ending.failed} failed")
-    if ending.infeasible:
-        said.append(f"{ending.infeasible} beyond a bound")
-    if ending.repeated:
-        said.append(f"{ending.repeated} met again")
-    write(f"{study.space.name}: {', '.join(said)}\n")
-    write(f"{identity['algorithm']}, seed {identity['seed']}; {_wish(objectives)}\n")
-    if not study.complete:
-        return
-    judged, rewarded = identity["evaluator"] is not None, objectives.weighed
-    names = [device.name for device in objectives.devices]
-    columns = [">trial", *([">accuracy"] if judged else []), *([">reward"] if rewarded else [])]
-    others = [goal for goal in objectives.goals if goal.endswith("_bytes")]
-    columns += [*(f">ms on {name}" for name in names), ">MACs", ">parameters"]
-    columns += [*(f">{goal.removesuffix('_bytes')} bytes".replace("_", " ") for goal in others), ""]
-    best, front = study.best, study.front
-    assert best is not None
-    rows: list[Row] = []
-    for trial in front if best in front else [*front, best]:
-        marks = []
-        if trial is best and objectives.reward != "cost":
-            marks.append("best reward" if rewarded else "best")
-        if trial not in front:
-            marks.append("not on the front")
-        rows.append(
-            (
-                str(trial.number),
-                *([_number(trial.accuracy or 0.0)] if judged else []),
-                *([f"{trial.reward:.4f}"] if rewarded else []),
-                *(f"{trial.figures[f'latency_us:{name}'] / 1000:,.3f}" for name in names),
-                f"{trial.figures['macs']:,}",
-                f"{trial.figures['params']:,}",
-                *(f"{trial.figures[goal]:,}" for goal in others),
-                ", ".join(marks),
-            )
-        )
-    write("\n")
-    write_table(columns, rows)
-
-
-def _number(accuracy: float) -> str:
-    return f"{accuracy:.4f}" if abs(accuracy) < 1e4 else f"{accuracy:g}"
-
-
-def _wish(objectives: Objectives) -> str:
-    """What was asked for, in a line."""
-    from archdsl.search.objectives import amount
-
-    goals = [
-        "accuracy"
-        if goal == "accuracy"
-        else {"params": "parameters", "macs": "MACs"}.get(goal, goal)
-        .replace("latency_us:", "latency on ")
-        .replace("_", " ")
-        for goal in objectives.goals
-    ]
-    said = "front of " + listed(goals, "and")
-    if objectives.weighed:
-        targets = objectives.targets or {}
-        times = [amount(f"latency_us:{name}", value) for name, value in targets.items()]
-        said += f"; reward {objectives.reward}, target {listed(times, 'and')}"
-    bounds = [amount(name, value) for name, value in (objectives.bounds or {}).items()]
-    return said + (f"; at most {listed(bounds, 'and')}" if bounds else "")
-
-
-def _record(study: Study, ending: Ending, folder: Path) -> dict[str, Any]:
-    from archdsl.search.reports import FRONT, losses, network_name, record
-
-    best = study.best
-    return {
-        "schema_version": 1,
-        "space": study.space.name,
-        "study": study.identity,
-        "evaluated": ending.evaluated,
-        "failed": ending.failed,
-        "infeasible": ending.infeasible,
-        "repeated": ending.repeated,
-        "ended": ending.reason,
-        "lost": [{"fault": fault, "trials": numbers} for fault, numbers in losses(study.trials)],
-        "best": record(study, best) if best is not None else None,
-        "front": [
-            {
-                **record(study, trial),
-                "file": str(folder / FRONT / f"{network_name(study, trial)}.arch"),
-            }
-            for trial in study.front
-        ],
-    }

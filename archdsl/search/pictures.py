@@ -29,7 +29,7 @@ def search_figure(study: Study) -> Figure:
     objectives = study.objectives
     costs = [goal for goal in objectives.goals if goal != "accuracy"]
     costs = costs or [name for name in objectives.figures if name.startswith("latency")] or ["macs"]
-    upwards = "accuracy" if study.identity["evaluator"] is not None else costs.pop(0)
+    upwards = "accuracy" if study.judged else costs.pop(0)
     costs = costs[:_MOST]
     figure = figures.canvas(0.8 + 3.2 * (len(costs) + 1), 3.4)
     panels = figure.subplots(1, len(costs) + 1, squeeze=False)[0]

@@ -81,11 +81,10 @@ def as_arch(study: Study, trial: Trial) -> str:
     """The network of a trial as a `.arch` text that says where it is from."""
     identity = study.identity
     found = f"accuracy {trial.accuracy:.6g}" if trial.accuracy is not None else trial.state
-    by = identity["evaluator"]
     said = [
         f"trial {trial.number} of a search of {study.space.name} by {identity['algorithm']}, "
         f"seed {identity['seed']}",
-        *([f"{found}, as {one_line(by)} has it"] if by is not None else []),
+        *([f"{found}, as {one_line(identity['evaluator'])} has it"] if study.judged else []),
         ", ".join(amount(name, value) for name, value in trial.figures.items()),
         f"counted in {identity['dtype']}, batch {identity['batch']}",
         "vector " + " ".join(map(str, trial.vector)),

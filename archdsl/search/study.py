@@ -145,6 +145,11 @@ class Study:
     # ------------------------------------------------------------------------------ what it found
 
     @property
+    def judged(self) -> bool:
+        """Whether an evaluator judges networks: without one, costs are all that there is."""
+        return self._evaluator is not None
+
+    @property
     def trials(self) -> list[Trial]:
         """All trials that are over, by number."""
         return [self._trials[number] for number in sorted(self._trials)]
@@ -334,7 +339,7 @@ class _Run:
         if known is not None:
             self._propose(asked, self._like(asked, known))
             return
-        if study._evaluator is None:
+        if not study.judged:
             self._left -= 1
             self._idle = 0
             self._propose(asked, self._judged(asked, Evaluation(None)))
@@ -395,7 +400,7 @@ class _Run:
             extra=evaluation.extra,
             seconds=evaluation.seconds,
         )
-        if evaluation.accuracy is None and self.study._evaluator is not None:
+        if evaluation.accuracy is None and self.study.judged:
             return replace(trial, fault=evaluation.fault or "the evaluator gave no accuracy")
         try:
             reward = objectives.reward_of(evaluation.accuracy, figures)
