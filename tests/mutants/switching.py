@@ -125,12 +125,15 @@ def _run(item: pytest.Item, after: pytest.Item | None) -> None:
 
 
 def _tests_of(fault: Any, lines: Any) -> set[str]:
-    """The tests that run a fault's line; or its function, where the line is none that is told."""
+    """The tests that run a fault's line; or its function, where the line is none that is told.
+
+    They are those of the file where no test runs the function: what it made once is kept.
+    """
     tests = lines.get(fault["file"], {})
     first, last = fault["span"]
-    return set(tests.get(str(fault["line"]), ())) or {
-        test for line in range(first, last + 1) for test in tests.get(str(line), ())
-    }
+    found = set(tests.get(str(fault["line"]), ()))
+    found = found or {test for line in range(first, last + 1) for test in tests.get(str(line), ())}
+    return found or {test for names in tests.values() for test in names}
 
 
 def _chosen(
