@@ -60,6 +60,8 @@ def test_the_longest_text(dialect: str) -> None:
         longest = text + " " * ((1 << 20) - len(text))
         assert "E0110" not in [code for code, _, _ in said(longest, dialect)]
         ((code, message, help),) = said(longest + "\n", dialect)
+        with pytest.raises(ArchError, match=r"net\.x:1:1\n"):
+            dialects.read(SourceText("net.x", longest + "\n"), dialect)
         assert (code, help) == ("E0110", helped("text", "1,048,576"))
         if dialect == "mnasnet" and text != TEXTS["timm"]:
             assert message == "the text has more than 1,048,576 characters"

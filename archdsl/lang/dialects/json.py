@@ -141,9 +141,8 @@ class _Places:
                 at, start = child
                 reached.append(step)
         begin = at if key else start
-        end = self.decoder.raw_decode(text, begin)[1]
-        newline = text.find("\n", begin)
-        return self.source.span(begin, end if newline < 0 else min(end, newline)), reached
+        first_line = text[begin : self.decoder.raw_decode(text, begin)[1]].split("\n")[0]
+        return self.source.span(begin, begin + len(first_line)), reached
 
     def children(self, start: int) -> dict[Any, tuple[int, int]]:
         """The members of the value at `start`: where their keys and their values begin."""

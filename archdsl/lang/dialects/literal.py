@@ -85,9 +85,8 @@ class _Reader:
         self.depth = 0
 
     def fail(self, says: str, token: _Token) -> ArchError:
-        last = max(len(self.source.text) - 1, 0)
-        start = min(token.start, last)
-        span = self.source.span(start, max(start + 1, min(token.start + len(token.text), last + 1)))
+        start = min(token.start, max(len(self.source.text) - 1, 0))
+        span = self.source.span(start, max(start + 1, token.start + len(token.text)))
         code, what = ("E0603", "a Python literal or JSON") if self.python else ("E0601", "JSON")
         return ArchError([Diagnostic(code, f"this is not {what}: {says}", span)])
 

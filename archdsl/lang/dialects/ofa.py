@@ -251,16 +251,17 @@ class _Config:
         faults = len(self.reading.diagnostics)
         out = self.whole(layer, "out_channels", self.channels, most("channels"))
         self.doubtful = len(self.reading.diagnostics) > faults
-        spans = {name: member.span for name, member in layer.items()}
-        at = next(iter(spans.values()))
+        at = next(iter(layer.values())).span
         stride = self.whole(layer, "stride", 1, 9)
         self.channels = out
         kernel = self.whole(layer, "kernel_size", 3, most("kernel"))
-        fields: dict[str, Placed] = {"kernel": (kernel, spans.get("kernel_size", at))}
+        fields: dict[str, Placed] = {
+            "kernel": (kernel, layer["kernel_size"].span if "kernel_size" in layer else at)
+        }
         if stride != 1:
-            fields["stride"] = ((stride, stride), spans["stride"])
+            fields["stride"] = ((stride, stride), at)
         exact = rounded(out, self.attributes) != out
-        fields["out_channels"] = (Width(out, "!" if exact else ""), spans.get("out_channels", at))
+        fields["out_channels"] = (Width(out, "!" if exact else ""), at)
         return fields
 
     def block(self, value: Value) -> AnyBlock | None:
@@ -292,10 +293,7 @@ class _Config:
             what = "a shortcut around a block that changes the shape"
             reading.error("E0604", what, found["shortcut"].span)
         if not shortcut and self.channels == before and "stride" not in fields:
-            fields["residual"] = (
-                False,
-                found["shortcut"].span if "shortcut" in found else value.span,
-            )
+            fields["residual"] = (False, value.span)
         return reading.block("ir", fields, value.span)
 
     def shortcut(self, value: Value | None, channels: int) -> bool:

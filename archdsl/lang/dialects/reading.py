@@ -169,8 +169,7 @@ class Reading:
             return cast(AnyBlock, KINDS[kind].model_validate({"kind": kind, **values}))
         except ValidationError as errors:
             for error in errors.errors(include_url=False, include_input=False):
-                context = error.get("ctx", {})
-                name = str(error["loc"][0] if error["loc"] else context.get("field", ""))
+                name = str(error["loc"][0] if error["loc"] else error["ctx"]["field"])
                 name = vocabulary(kind).keys.get(name, name)
                 span = fields[name][1] if name in fields else at
                 says = sentence(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from archdsl.lang.diagnostics import did_you_mean, quoted
@@ -213,7 +214,7 @@ class _Network:
                 self.reading.error("E0206", message, kind, f"such as `{_SAMPLES[key]}`")
                 sound = False
         acts = [word for word in block.flags if word[0] == "n" and word != "noskip"]
-        for one, other in (("skip", "noskip"), acts[:2] if len(acts) > 1 else ("", "")):
+        for one, other in (("skip", "noskip"), *pairwise(acts)):
             if one in block.flags and other in block.flags:
                 message = f"`{one}` and `{other}` exclude each other"
                 self.reading.error("E0204", message, block.flags[other], "keep one of them")

@@ -83,7 +83,7 @@ class Block:
 
     # -- widths
 
-    def ratio(self, inputs: Sequence[int], kind: str) -> tuple[str, Any] | None:
+    def ratio(self, inputs: Sequence[int]) -> tuple[str, Any] | None:
         """`e` or `x` for timm's expanded widths, or None where one is not enough."""
         written = self.words.number("e")
         if not isinstance(written, (int, float)) or not 0 < written <= most("expansion"):
@@ -95,13 +95,13 @@ class Block:
         first = widths[0] / inputs[0]
         tried = [float(written), *(float(f"{first:.{digits}g}") for digits in (2, 3, 4, 6, 9))]
         for ratio in (*tried, *_NEARLY_ONE):
-            if (ratio != 1 or kind == "uib") and 0 < ratio <= most("expansion"):
+            if (ratio != 1 or self.words.kind == "uir") and 0 < ratio <= most("expansion"):
                 ours = [rounded(channels * ratio, self.attributes) for channels in inputs]
                 if ours == widths:
                     return "expansion", ratio
         if len(inputs) > 1:
             return None
-        if kind != "uib" and widths[0] == inputs[0]:
+        if self.words.kind != "uir" and widths[0] == inputs[0]:
             span = self.words.at("e")
             what = f"{quoted(span.text)}: an expansion of {widths[0]} channels to as many"
             hint = "with this rounding, no ratio near 1 keeps the expansion convolution"
@@ -232,7 +232,7 @@ class Block:
     # -- kinds
 
     def _ir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        ratio, se = self.ratio(inputs, "ir"), self.se(inputs)
+        ratio, se = self.ratio(inputs), self.se(inputs)
         if ratio is None or se is False or (groups := self.depthwise(inputs)) is None:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
@@ -256,7 +256,7 @@ class Block:
         return self.made("sep", fields | groups)
 
     def _er(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        ratio, se = self.ratio(inputs, "fused"), self.se(inputs)
+        ratio, se = self.ratio(inputs), self.se(inputs)
         if ratio is None or se is False or (groups := self.groups(inputs)) is False:
             return []
         fields = self.fields(repeats, rest, kernel=self.words.placed("k"), se=se)  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ class Block:
         return self.made("fused", fields)
 
     def _uir(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        ratio = self.ratio(inputs, "uib")
+        ratio = self.ratio(inputs)
         if ratio is None or (groups := self.depthwise(inputs)) is None:
             return []
         start = self.words.placed("a") if "a" in self.words.fields else None
