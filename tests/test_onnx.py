@@ -130,7 +130,7 @@ def test_strides_differ_by_side() -> None:
 def test_every_node_of_a_random_network_has_the_value_that_the_graph_says(
     arch: archdsl.Arch,
 ) -> None:
-    weights = lively(arch)
+    weights = lively(arch, pixels=1 << 13)
     batch = images(arch, 2)
 
     def executed(graph: Graph, weights: Any) -> dict[str, Any]:

@@ -96,16 +96,28 @@ def _mse(counts: Array, low: float, high: float) -> Range:
     edges = np.linspace(low, high, _BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
 
-    def error(limits: Range) -> float:
+    # Of the values below each edge: their number, their sum, the sum of their squares.
+    sums = np.zeros((3, _BINS + 1))
+    np.cumsum([counts, counts * centres, counts * centres**2], axis=1, out=sums[:, 1:])
+
+    def errors(low: Array, high: Array) -> Array:
         # Rounding errs by a uniform part of a step; clipping by what lies outside.
-        step = (limits[1] - limits[0]) / 255
-        outside = centres - np.clip(centres, *limits)
-        return float((counts * np.where(outside == 0, step**2 / 12, outside**2)).sum())
+        first = sums[:, centres.searchsorted(low)]
+        last = sums[:, centres.searchsorted(high, side="right")]
+        rounded = (last[0] - first[0]) * ((high - low) / 255) ** 2 / 12
+        outside = squares(first, low) + squares(sums[:, -1:] - last, high)
+        return np.asarray(rounded + outside)
+
+    def squares(sums: Array, end: Array) -> Array:
+        """The sum of the squared distances from an end."""
+        return np.asarray(sums[2] - 2 * end * sums[1] + end**2 * sums[0])
 
     # One end, then the other: after hard-swish they lie at very different distances from zero.
-    shares = [float(share) for share in np.linspace(1, 0.1, _CANDIDATES)]
-    high = min(((low, high * share) for share in shares), key=error)[1]
-    return min(((low * share, high) for share in shares), key=error)
+    shares = np.linspace(1, 0.1, _CANDIDATES)
+    lows, highs = np.full(_CANDIDATES, low), high * shares
+    high = float(highs[errors(lows, highs).argmin()])
+    lows, highs = low * shares, np.full(_CANDIDATES, high)
+    return float(lows[errors(lows, highs).argmin()]), high
 
 
 def checked_ranges(graph: Graph, ranges: Mapping[str, Range] | None) -> Mapping[str, Range]:

@@ -22,6 +22,9 @@ from archdsl.weights.random import Stream
 _PIXELS = 2 * 224 * 224
 """Of the random images together, where one has not more: time against sure statistics."""
 
+_IMAGES = 100
+"""As many values as the last layers of a network for two such images take their statistics from."""
+
 _BITS = 6
 """What is kept of a statistic; each is also changed at random, by a quarter at most."""
 
@@ -32,7 +35,8 @@ def lively(arch: Arch, seed: int = 0, *, pixels: int = _PIXELS) -> dict[str, Arr
     Each layer's values have about unit variance, so that the logits of any image are neither tiny
     nor huge. The images have the network's size: what a deep network makes of a border is a large
     part of a small image, and on larger ones its values would grow layer by layer. They have so
-    many `pixels` together: fewer are sooner done with, and their statistics less sure.
+    many `pixels` together: fewer are sooner done with, and their statistics less sure. There are
+    100 of them at most.
 
     For a seed the bytes are the same on every machine, but for a chance of some 1e-8.
     """
@@ -75,7 +79,7 @@ def lively(arch: Arch, seed: int = 0, *, pixels: int = _PIXELS) -> dict[str, Arr
             weights[key] = weights[key] * np.float32(wanted / found)
 
     rows, columns, channels = arch.input
-    count = max(1, round(pixels / (rows * columns)))
+    count = min(_IMAGES, max(1, round(pixels / (rows * columns))))
     images = Stream(seed, "lively").normal(count * rows * columns * channels, 1.0)
     batch = images.astype(np.float64).reshape(count, *arch.input)
     execute(graph, weights, batch, before=observe, keep=())
