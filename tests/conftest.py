@@ -15,6 +15,9 @@ import sys
 import tempfile
 import types
 import zipfile
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,9 +30,22 @@ PEERS_REQUIREMENTS = TESTS / "requirements-peers.txt"
 # Doctests are collected from every module below tests/, but what lies in there is input and output.
 collect_ignore_glob = ["data/*", "golden/*"]
 
+# Each of pytest-xdist's processes has a core: threads of theirs would wait for each other's, which
+# takes PyTorch ten times as long and more. Read when numpy and PyTorch are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_look_at_what_is_installed() -> Iterator[None]:
+    """Each look for backends opens a file of every package that is installed here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archdsl.plugins.entry_points", cache(entry_points))
+        yield
 
 
 def unavailable(reason: str) -> NoReturn:

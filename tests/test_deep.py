@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -159,9 +157,8 @@ def deep_run(seeds: range) -> tuple[Counter[str], list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """One thread for small networks, and one look at which backends are installed."""
-    monkeypatch.setattr("archdsl.plugins.entry_points", cache(entry_points))
+def one_thread() -> Any:
+    """One thread for small networks."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
