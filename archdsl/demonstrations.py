@@ -277,6 +277,20 @@ def _evaluated(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object
     return _adapted(arch, accuracy)
 
 
+def _gone_on(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
+    from archdsl.search.netadapt import NetAdapt
+
+    device = Device("board", peak_macs=1e9, bandwidth=1e9)
+    for network in (mended, arch):
+        run = NetAdapt(network, device, 500.0, lambda network: 1.0, max_steps=1)
+        kept = run.keep(folder / "net-steps", evaluator="mine:accuracy")
+        try:
+            run.run()
+        finally:
+            kept.close()
+    return None
+
+
 def _refined(arch: Arch, mended: Arch, repaired: bool, folder: Path) -> object:
     from archdsl.search.refining import refined
 
@@ -297,5 +311,6 @@ _ASKED: dict[str, Asked] = {
     "E1014": _evaluated,
     "E1015": _shrunk,
     "E1016": _refined,
+    "E1017": _gone_on,
     "W0801": _settings,
 }

@@ -97,7 +97,10 @@ def check(
             accuracy = resolve(adapt["evaluator"]) if "evaluator" in adapt else lambda arch: 1.0
             target = float(adapt["target-ms"]) * 1e3
             device = archdsl.load_device(adapt["device"])
-            return NetAdapt(archdsl.parse(source), device, target, accuracy).run().problems
+            run = NetAdapt(archdsl.parse(source), device, target, accuracy)
+            if "report" in adapt:
+                run.keep(adapt["report"])
+            return run.run().problems
         if refine:
             refined(archdsl.parse(source))
         if checkpoint is not None:

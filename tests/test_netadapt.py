@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from archdsl.cli.program import program
 from archdsl.compiler import Arch
 from archdsl.ir.execute import execute
 from archdsl.ir.ops import Add, Conv2d
+from archdsl.lang.diagnostics import ArchError
 from archdsl.lang.formatter import format_source
 from archdsl.lang.source import SourceText
 from archdsl.lang.widths import rounded
@@ -28,6 +32,7 @@ from archdsl.roofline.model import Device, OnChip
 from archdsl.search.evaluators import resolve
 from archdsl.search.identity import canonical_hash
 from archdsl.search.netadapt import NetAdapt, Step
+from archdsl.search.records import Busy
 from archdsl.search.shrinking import Network, Shrinkable
 from archdsl.search.slicing import sliced
 from archdsl.search.workers import LocalWorkers
@@ -825,3 +830,201 @@ def test_fine_tuned_weights_are_written(run: Run, tmp_path: Path) -> None:
     wrong = run(*asked, "--weights", "w.safetensors")
     assert wrong.exit_code == 1
     assert "E0801" in wrong.stderr
+
+
+# -- going on -------------------------------------------------------------------------------------
+
+DYING = """
+import math, os, signal
+from archdsl.search.identity import canonical_hash
+from archdsl.weights.initial import initialize
+
+def died(arch, victim):
+    with open("begun", "a") as file:
+        file.write(canonical_hash(arch) + "\\n")
+    if not os.path.exists("dead") and len(open("begun").readlines()) == 30:
+        open("dead", "w").close()
+        os.kill(victim, signal.SIGKILL)
+
+def size(arch):
+    died(arch, os.getppid())
+    if canonical_hash(arch)[0] in "01":
+        raise ValueError("bad luck")
+    return math.log(arch.total.params)
+
+class Tuner:
+    def __call__(self, arch):
+        return size(arch)
+
+    def fine_tune(self, arch, weights, epochs):
+        died(arch, os.getpid())
+        weights = initialize(arch.graph()) if weights is None else weights
+        told = {key: value * 0.9 for key, value in weights.items()}
+        return math.log(arch.total.params) + float(told["stem.0.conv.weight"].sum()), told
+
+tuner = Tuner()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_run_that_was_killed_goes_on(tuned: bool, tmp_path: Path) -> None:
+    """By SIGKILL, in the midst of a step: what comes of it is what comes of an unbroken run."""
+    words = [*ASKED[:3], "--target-ratio", "0.6", *ASKED[7:], "--report", "steps", "--json"]
+    words += ["--evaluator", "dying:tuner", "--fine-tune", "1"] if tuned else []
+    words += ["--save-weights", "w.safetensors"] if tuned else ["--evaluator", "dying:size"]
+
+    def adapt(folder: Path) -> subprocess.CompletedProcess[str]:
+        folder.mkdir(exist_ok=True)
+        (folder / "small.arch").write_text(SMALL, encoding="utf-8")
+        (folder / "dying.py").write_text(DYING, encoding="utf-8")
+        command = [sys.executable, "-m", "archdsl", "netadapt", *words]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    def begun(folder: Path) -> Counter[str]:
+        return Counter((folder / "begun").read_text(encoding="utf-8").split())
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    first = adapt(killed)
+    assert first.returncode == -signal.SIGKILL
+    steps = json.loads((killed / "steps" / "report.json").read_text(encoding="utf-8"))["steps"]
+    assert steps
+    # Half a line is what a process leaves that is killed as it writes.
+    with open(killed / "steps" / "evaluations.jsonl", "ab") as journal:
+        journal.write(b'{"step": 3, "ha')
+    again = adapt(killed)
+    assert again.returncode == 0, again.stderr
+    assert "going on with steps: " in again.stderr
+    whole.mkdir()
+    (whole / "dead").touch()
+    unbroken = adapt(whole)
+    assert again.stdout == unbroken.stdout
+    assert len(json.loads(again.stdout)["steps"]) > len(steps) + 1
+    for name in ("report.json", "proposals.csv", "network.arch"):
+        assert (killed / "steps" / name).read_bytes() == (whole / "steps" / name).read_bytes()
+    twice = begun(killed) - begun(whole)
+    if tuned:
+        # Of a step that was not finished all is trained again, and the weights are the same.
+        assert (killed / "w.safetensors").read_bytes() == (whole / "w.safetensors").read_bytes()
+        assert 1 <= twice.total() < 12
+        (weights,) = (killed / "steps").glob("*.safetensors")
+        assert weights.read_bytes() == (whole / "w.safetensors").read_bytes()
+    else:
+        assert twice.total() == 1
+        assert set(begun(whole).values()) == {1}
+
+
+def test_a_folder_of_another_adaptation_is_left_alone(run: Run, tmp_path: Path) -> None:
+    asked = (*ASKED, "--report", "steps")
+    assert run(*asked).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "steps").iterdir()}
+    (tmp_path / "other.arch").write_text(SMALL.replace("o24", "o32"), encoding="utf-8")
+    (tmp_path / "renamed.arch").write_text(
+        SMALL.replace("arch small", "arch tall"), encoding="utf-8"
+    )
+    (tmp_path / "mine2.py").write_text(EVALUATORS, encoding="utf-8")
+    for changed, said in (
+        (("other.arch", *asked[1:]), "has another network and target in µs\n"),
+        (
+            ("renamed.arch", *asked[1:]),
+            "has another name and network\n  = help: name: small there, tall here",
+        ),
+        (
+            (asked[0], "--device", "pixel1-cpu-fp32-fitted", *asked[3:]),
+            "has another device and tar",
+        ),
+        ((*asked, "--target-ratio", 0.8), "target in µs: "),
+        ((*asked, "--step", 0.03), "= help: step: 0.02 there, 0.03 here"),
+        ((*asked, "--evaluator", "mine2:size"), "evaluator: mine:size there, mine2:size here"),
+    ):
+        result = run(*changed)
+        assert result.exit_code == 1, result.output
+        assert "error[E1017]: the adaptation in steps has another " in result.stderr
+        assert said in result.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "steps").iterdir()} == before
+    # How much is done at once, and how many steps, may change.
+    more = run(*asked, "--workers", 2, "--timeout", 60, "--max-steps", 1)
+    assert more.exit_code == 0, more.output
+    assert "after 1 step" in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        (lambda whole: b"hello", 1),
+        (lambda whole: whole[1:], 1),
+        (lambda whole: whole.replace(b'"hash"', b'"has"', 1), 2),
+        (lambda whole: whole + b"[1]\n", None),
+        (lambda whole: whole + b'{"step": "x", "hash": "", "accuracy": 1, "fault": null}\n', None),
+    ],
+)
+def test_a_journal_that_is_none(
+    run: Run, tmp_path: Path, broken: Callable[[bytes], bytes], line: int | None
+) -> None:
+    asked = (*ASKED, "--report", "steps", "--max-steps", 1)
+    assert run(*asked).exit_code == 0
+    journal = tmp_path / "steps" / "evaluations.jsonl"
+    damaged = broken(journal.read_bytes())
+    journal.write_bytes(damaged)
+    result = run(*asked)
+    assert result.exit_code == 1, result.output
+    where = damaged.count(b"\n") if line is None else line
+    assert "E1017" in result.stderr and f"line {where} of it is broken" in result.stderr
+    assert journal.read_bytes() == damaged
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    run, other = (NetAdapt(small(), BOARD, 1.0, size, max_steps=1) for _ in range(2))
+    with closing(run.keep(tmp_path / "steps")), closing(other.keep(tmp_path / "steps")):
+        # Nothing is there yet.
+        run.run()
+        with pytest.raises(Busy, match="another process is at work on"):
+            other.run()
+        with pytest.raises(Busy):
+            NetAdapt(small(), BOARD, 1.0, size).keep(tmp_path / "steps")
+    again = NetAdapt(small(), BOARD, 1.0, lambda arch: pytest.fail("it is known"), max_steps=1)
+    with closing(again.keep(tmp_path / "steps")):
+        assert again.run().to_json() == run.to_json()
+
+
+def test_who_failed_in_an_unfinished_step_is_asked_again(tmp_path: Path) -> None:
+    """An evaluator that was mended is heard; what failed in a finished step stays as it was."""
+    asked: Counter[str] = Counter()
+    broken = True
+
+    def mended(arch: Arch) -> float:
+        asked[canonical_hash(arch)] += 1
+        if broken and arch.total.params != small().total.params:
+            raise ValueError("no data")
+        return size(arch)
+
+    def adapt() -> NetAdapt:
+        run = NetAdapt(small(), BOARD, 1.0, mended, max_steps=1)
+        with closing(run.keep(tmp_path)):
+            return run.run()
+
+    first = adapt()
+    assert (first.end, first.problems[0].code) == ("failed", "E1014")
+    broken = False
+    assert adapt().end == "steps"
+    assert asked.pop(first.first.hash) == 1
+    assert set(asked.values()) == {2}
+    broken = True
+    assert adapt().end == "steps"
+    assert set(asked.values()) == {2}
+
+
+def test_fine_tuning_that_took_other_steps_is_refused(tmp_path: Path) -> None:
+    """As where another version counts times in another way."""
+
+    def adapt(steps: int) -> NetAdapt:
+        run = NetAdapt(small(), BOARD, 1.0, Tuner(), max_steps=steps, epochs=1)
+        with closing(run.keep(tmp_path)):
+            return run.run()
+
+    hash = adapt(1).steps[0].proposals[0].network.hash
+    journal = tmp_path / "evaluations.jsonl"
+    journal.write_text(journal.read_text().replace(hash, "0" * 64))
+    with pytest.raises(ArchError, match="E1017") as caught:
+        adapt(2)
+    assert "has another step 1" in caught.value.diagnostics[0].message

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from archdsl.compiler import Arch
     from archdsl.roofline.model import Device
     from archdsl.search.netadapt import NetAdapt, Proposal, Weights
+    from archdsl.search.resuming import Kept
 
 DEFAULT = "synflow"
+_FILES = (".json", ".csv")
+"""Reports that are a file and no folder."""
 
 
 @click.command("netadapt")
@@ -97,7 +100,7 @@ DEFAULT = "synflow"
     "reported",
     type=click.Path(),
     metavar="FOLDER|X.json|X.csv",
-    help="Every step and proposal, written after each step.",
+    help="Every step and proposal, written after each step; a folder is gone on with.",
 )
 @as_json
 def netadapt(
@@ -154,6 +157,7 @@ def netadapt(
     assert now is not None
     wanted = target_ms * 1e3 if target_ms is not None else (target_ratio or 1) * now
     from archdsl.search.netadapt import NetAdapt
+    from archdsl.search.records import Busy
 
     workers = None
     evaluator: Any
@@ -172,20 +176,27 @@ def netadapt(
             f"{wanted / 1e3:,.4f} ms are out of reach: with all widths at their least "
             f"{arch.name} takes {run.least_us / 1e3:,.4f} ms; going on as far as it goes"
         )
+    kept = None
     try:
+        kept = _kept(reported, run, chosen, weights)
         with refusing(), progress_bar("step 1") as bar:
             run.progress = bar
             for _ in run:
                 _write_report(reported, run, chosen)
     except KeyboardInterrupt:
         # What was found took its time: it is given, and then the program ends as it should.
-        say(f"interrupted after {_steps(run)}")
+        again = "; the same command goes on" if kept is not None else ""
+        say(f"interrupted after {_steps(run)}{again}")
         if run.steps:
             _result(run, chosen, out, saved, reported, json)
         raise
+    except Busy as failure:
+        raise Refusal(visible(str(failure))) from None
     finally:
         if workers is not None:
             workers.close()
+        if kept is not None:
+            kept.close()
     return _result(run, chosen, out, saved, reported, json)
 
 
@@ -224,6 +235,27 @@ def _weights(path: str, run: NetAdapt) -> Weights:
         return load_weights(path, run.fitted(run.seed).graph())
     except Failed as failure:
         raise Refusal(visible(str(failure))) from None
+
+
+def _kept(path: str | None, run: NetAdapt, chosen: Chosen, weights: str | None) -> Kept | None:
+    """What the run has in the folder of its report, where that is one.
+
+    Raises:
+        ArchError: E1017, it is another run's.
+        Busy: another process is at work on it.
+        OSError: it cannot be read.
+    """
+    from archdsl.weights.store import digest
+
+    if path is None or Path(path).suffix in _FILES:
+        return None
+    begun = None if weights is None else digest(run.weights or {})
+    kept = run.keep(path, evaluator=chosen.title, weights=begun)
+    if kept.known:
+        count = len(kept.known)
+        said = "evaluations are" if count > 1 else "evaluation is"
+        say(f"going on with {visible(path)}: {count} {said} known")
+    return kept
 
 
 def _warn(arch: Arch, device: Device) -> None:
@@ -379,7 +411,7 @@ def _reportable(path: str, file: str, weights: str | None) -> None:
     """
     if path == "-":
         raise Refusal("--report -: name a folder or a file; --json prints it")
-    if Path(path).suffix in (".json", ".csv"):
+    if Path(path).suffix in _FILES:
         writable(path, file, weights)
         return
     folder = Path(path)

@@ -9,8 +9,8 @@ by asking for the time of `mnv1`. Those of E08 and W08 are compiled with a file:
 holds the initial weights of the mended text (for E0802 cut by a byte, for E0803 with a NaN, for
 E0805 and W0801 under the names of a checkpoint, to be imported), and `x.npz` eight images of the
 mended text's size. Those of E10 are read as search spaces, but for E1005, whose text is looked for
-in one, E1006 to E1009, of which studies are made, E1011, which is a table, E1013 to E1015, whose
-networks are made faster, and E1016, whose network is refined.
+in one, E1006 to E1009, of which studies are made, E1011, which is a table, E1013 to E1015 and
+E1017, whose networks are made faster, and E1016, whose network is refined.
 """
 
 from __future__ import annotations
@@ -1662,6 +1662,37 @@ head {
 arch net
 input 32x32x3
 stage c1 { uib_r2_m3_st22_e4_o16 }
+head {
+  pool
+  fc
+}
+""",
+    ),
+    Code(
+        "E1017",
+        "an adaptation of something else",
+        "`archdsl netadapt --report FOLDER` goes on with what it finds in the folder. It was found "
+        "for the network, the device, the target, the step, the evaluator with its settings and "
+        "the weights of the time, and means nothing for others: name another folder, or ask as "
+        "before. How many steps are taken, how many networks are evaluated at once, and how long "
+        "each may take can change. A broken journal is refused as well, but for a last line that "
+        "was cut when a process was killed. The example goes on with an adaptation of the repaired "
+        "network.",
+        """\
+arch net
+input 64x64x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o32 }
+head {
+  pool
+  fc
+}
+""",
+        """\
+arch net
+input 64x64x3
+stem { conv_k3_s22_o16 }
+stage c1 { r2_k3_s22_e6_o24 }
 head {
   pool
   fc

@@ -9,7 +9,9 @@ latency is kept.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,7 +22,9 @@ from archdsl.ir.graph import Graph
 from archdsl.lang.diagnostics import Diagnostic, quoted
 from archdsl.passes.cost import SCHEMA_VERSION, Latency
 from archdsl.roofline.model import Device
+from archdsl.search.objectives import device_digest
 from archdsl.search.outcomes import evaluate
+from archdsl.search.resuming import Kept
 from archdsl.search.shrinking import Kind, Network, Shrinkable
 from archdsl.search.slicing import sliced
 from archdsl.search.trials import Evaluation, Evaluator, Workers
@@ -142,7 +146,8 @@ class NetAdapt:
     the proposals of a step that are evaluated, and their number.
 
     `network` is the best so far, `end` says how it ended, `problems` why it could not go on, and
-    `lost` what was said of proposals that could not be evaluated.
+    `lost` what was said of proposals that could not be evaluated. With `keep` what is evaluated is
+    kept in a folder, from which an equal run goes on.
 
     Raises:
         ValueError: a target or a step that is none, or a device without times.
@@ -165,6 +170,7 @@ class NetAdapt:
     problems: list[Diagnostic] = field(init=False, default_factory=list)
     lost: list[str] = field(init=False, default_factory=list)
     seed_accuracy: float | None = field(init=False, default=None)
+    kept: Kept | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.device.relative:
@@ -185,6 +191,29 @@ class NetAdapt:
             if hasattr(self.evaluator, "submit")
             else HereWorkers(self.evaluator)  # type: ignore[arg-type]
         )
+
+    def keep(self, folder: str | os.PathLike[str], **more: Any) -> Kept:
+        """Keep what is evaluated in a folder, and go on from what an equal run has kept there.
+
+        Equal are runs of the same network, device, target, step and fine-tuning, and of the same
+        `more`, which is JSON: who evaluates, with which settings. Close what is given at the end.
+
+        Raises:
+            ArchError, Busy, OSError: as `Kept` says.
+        """
+        text = self._start.text()
+        identity = {
+            "name": self.seed.name,
+            "network": hashlib.sha256(text.encode()).hexdigest(),
+            "device": {self.device.name: device_digest(self.device)},
+            "target in µs": self.target_us,
+            "step": self.step,
+            "epochs of fine-tuning": self.epochs,
+        }
+        self.kept = Kept(folder, identity | more)
+        if not self.epochs:
+            self._known = {hash: found for (_, hash), found in self.kept.known.items()}
+        return self.kept
 
     @property
     def delta_us(self) -> float:
@@ -255,7 +284,8 @@ class NetAdapt:
             message = f"{quoted(self.seed.name)} itself could not be evaluated: {found.fault}"
             self.problems.append(Diagnostic("E1014", message))
             return False
-        self.seed_accuracy, self.weights = found.accuracy, weights
+        self._hold(0, self.network, weights)
+        self.seed_accuracy = found.accuracy
         return True
 
     def _proposed(self) -> Iterator[_Candidate]:
@@ -298,17 +328,23 @@ class NetAdapt:
             message = f"none of the {len(found)} proposals of step {number} could be evaluated"
             self.problems.append(Diagnostic("E1014", message, None, f"the first: {why}"))
             return None
-        self.weights = kept_weights
+        self._hold(number, proposals[best].network, kept_weights)
         return Step(number, self.latency_us, accuracy, tuple(proposals), best)
 
     def _evaluated(
         self, networks: Sequence[Network]
     ) -> Iterator[tuple[Evaluation, Weights | None]]:
         """What the evaluator says of networks, and the weights that they then have."""
+        step = 0 if self.seed_accuracy is None else len(self.steps) + 1
         if self.epochs:
             # One at a time: what has been judged lets go of its weights, if it is not the best.
             for number, network in enumerate(networks):
-                yield self._tuned(network, number, len(networks))
+                if self.kept is not None and step <= self.kept.last:
+                    yield self.kept.evaluation(step, network.hash), None
+                    continue
+                found, weights = self._tuned(network, number, len(networks))
+                self._note(step, network.hash, found)
+                yield found, weights
             return
         waiting: dict[int, str] = {}
         for network in networks:
@@ -322,9 +358,24 @@ class NetAdapt:
             if not ended:
                 raise RuntimeError("the workers gave no answer")
             for number, evaluation in ended:
-                self._known[waiting.pop(number)] = evaluation
+                hash = waiting.pop(number)
+                self._known[hash] = evaluation
+                self._note(step, hash, evaluation)
         for network in networks:
             yield self._known[network.hash], None
+
+    def _note(self, step: int, hash: str, evaluation: Evaluation) -> None:
+        if self.kept is not None:
+            self.kept.add(step, hash, evaluation)
+
+    def _hold(self, step: int, network: Network, weights: Weights | None) -> None:
+        """Take over the weights after a step, or those that were kept then."""
+        if self.kept is not None:
+            if step > self.kept.last:
+                self.kept.finish(step, weights)
+            elif self.epochs and step == self.kept.last:
+                weights = self.kept.weights(self.fitted(network.arch()).graph())
+        self.weights = weights
 
     def _tuned(self, network: Network, done: int, count: int) -> tuple[Evaluation, Weights | None]:
         """A network trained on from the weights of the one before; the seed is trained first."""

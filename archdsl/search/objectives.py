@@ -210,13 +210,14 @@ class Objectives:
             "reward": self.reward,
             "bounds": dict(sorted((self.bounds or {}).items())),
             "targets": dict(sorted((self.targets or {}).items())),
-            "devices": {device.name: _digest(device) for device in self.devices},
+            "devices": {device.name: device_digest(device) for device in self.devices},
             "dtype": self.dtype,
             "batch": self.batch,
         }
 
 
-def _digest(device: Device) -> str:
+def device_digest(device: Device) -> str:
+    """A hash of a device's numbers."""
     return hashlib.sha256(repr(device).encode()).hexdigest()[:16]
 
 

@@ -116,7 +116,7 @@ class Records:
             with self._reached():
                 return self._optuna.storages.get_storage(self._where)
         Path(self._where).parent.mkdir(exist_ok=True)
-        self._lock = _locked(self._where)
+        self._lock = locked(self._where)
         _mend(self._where)
         try:
             return self._optuna.storages.JournalStorage(
@@ -383,11 +383,17 @@ def require_free(owner: Any, where: str) -> None:
 # ------------------------------------------------------------------------------------ identity
 
 
-def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Refuse to continue a study of something else.
+def require_same(
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    where: str,
+    what: str = "study",
+    code: str = "E1006",
+) -> None:
+    """Refuse to continue a study, or another kind of search, of something else.
 
     Raises:
-        ArchError: E1006, which names all that differs.
+        ArchError: of the code, which names all that differs.
     """
     # As they are when they have been written and read.
     asked = json.loads(json.dumps(wanted))
@@ -401,13 +407,13 @@ def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: st
         for key in different
         if key not in _UNSHOWN
     ]
-    message = f"the study in {where} has another {listed(words, 'and')}"
+    message = f"the {what} in {where} has another {listed(words, 'and')}"
     help = "\n".join([*shown, "go on with what it was begun with, or keep this one elsewhere"])
-    raise ArchError([Diagnostic("E1006", message, None, help)])
+    raise ArchError([Diagnostic(code, message, None, help)])
 
 
 _WORDS = {"space": "search space", "algorithm_settings": "setting of the algorithm"}
-_UNSHOWN = {"space"}
+_UNSHOWN = {"space", "network"}
 
 
 def _shown(value: Any) -> str:
@@ -473,7 +479,7 @@ def without_password(where: str) -> str:
     return f"{scheme}://{user.partition(':')[0]}{at}{place}"
 
 
-def _locked(path: str) -> int | None:
+def locked(path: str) -> int:
     """Hold a journal for as long as the process lives.
 
     Raises:
