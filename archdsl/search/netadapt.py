@@ -284,7 +284,7 @@ class NetAdapt:
             message = f"{quoted(self.seed.name)} itself could not be evaluated: {found.fault}"
             self.problems.append(Diagnostic("E1014", message))
             return False
-        self._hold(0, self.network, weights)
+        self._hold(0, weights)
         self.seed_accuracy = found.accuracy
         return True
 
@@ -328,7 +328,7 @@ class NetAdapt:
             message = f"none of the {len(found)} proposals of step {number} could be evaluated"
             self.problems.append(Diagnostic("E1014", message, None, f"the first: {why}"))
             return None
-        self._hold(number, proposals[best].network, kept_weights)
+        self._hold(number, kept_weights)
         return Step(number, self.latency_us, accuracy, tuple(proposals), best)
 
     def _evaluated(
@@ -368,13 +368,13 @@ class NetAdapt:
         if self.kept is not None:
             self.kept.add(step, hash, evaluation)
 
-    def _hold(self, step: int, network: Network, weights: Weights | None) -> None:
+    def _hold(self, step: int, weights: Weights | None) -> None:
         """Take over the weights after a step, or those that were kept then."""
         if self.kept is not None:
             if step > self.kept.last:
                 self.kept.finish(step, weights)
             elif self.epochs and step == self.kept.last:
-                weights = self.kept.weights(self.fitted(network.arch()).graph())
+                weights = self.kept.weights()
         self.weights = weights
 
     def _tuned(self, network: Network, done: int, count: int) -> tuple[Evaluation, Weights | None]:
