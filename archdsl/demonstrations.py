@@ -105,7 +105,7 @@ def _searched(source: SourceText, mended: SourceText) -> None:
 
 
 def _journal(source: SourceText, mended: SourceText) -> None:
-    from archdsl.search.records import require_journal
+    from archdsl.search.storages import require_journal
 
     require_journal("net-search/study.journal", source.text.encode())
 

@@ -26,8 +26,8 @@ from archdsl.roofline.reward import absolute_reward, mnasnet_reward
 from archdsl.search.bounds import least, unreachable
 from archdsl.search.objectives import Objectives, Unweighable, read_goals
 from archdsl.search.outcomes import EvaluatorError, Failed
-from archdsl.search.records import Busy, require_free
 from archdsl.search.space import parse_space
+from archdsl.search.storages import Busy, require_free
 from archdsl.search.study import ALIKE, IDLE, Study, digest_of
 from archdsl.search.tables import Tables
 from archdsl.search.trials import Evaluation, Trial
@@ -686,8 +686,8 @@ def test_a_study_that_somebody_is_at_work_on_in_a_database_is_left_alone(
     with study() as second:
         assert second.evaluated == 2
     assert not thread.is_alive()
-    monkeypatch.setattr("archdsl.search.records._BEAT", 0.01)
-    monkeypatch.setattr("archdsl.search.records._SILENT", 0.5)
+    monkeypatch.setattr("archdsl.search.storages._BEAT", 0.01)
+    monkeypatch.setattr("archdsl.search.storages._SILENT", 0.5)
     with study() as third:
         owner = third._records._owner  # type: ignore[union-attr]
         time.sleep(0.6)
@@ -697,7 +697,7 @@ def test_a_study_that_somebody_is_at_work_on_in_a_database_is_left_alone(
         monkeypatch.setattr(type(owner), "leave", lambda self: self._over.set())
     time.sleep(0.6)
     study().close()
-    monkeypatch.setattr("archdsl.search.records._SILENT", 1e9)
+    monkeypatch.setattr("archdsl.search.storages._SILENT", 1e9)
     with pytest.raises(Busy):
         study()
     ended = subprocess.Popen(["true"])

@@ -157,7 +157,7 @@ def netadapt(
     assert now is not None
     wanted = target_ms * 1e3 if target_ms is not None else (target_ratio or 1) * now
     from archdsl.search.netadapt import NetAdapt
-    from archdsl.search.records import Busy
+    from archdsl.search.storages import Busy
 
     workers = None
     evaluator: Any

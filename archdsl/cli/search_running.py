@@ -54,7 +54,7 @@ def run(
         Refusal: it was, or another process is at work on the study.
         Abort: it was interrupted.
     """
-    from archdsl.search.records import Busy, without_password
+    from archdsl.search.storages import Busy, without_password
 
     before = study.evaluated
     if before:

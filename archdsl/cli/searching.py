@@ -335,7 +335,7 @@ def _study(
     """
     from archdsl.search.algorithms import make
     from archdsl.search.programs import Program
-    from archdsl.search.records import Busy
+    from archdsl.search.storages import Busy
     from archdsl.search.study import Study, usual_algorithm
 
     if algorithm is None:

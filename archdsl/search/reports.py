@@ -14,7 +14,8 @@ from typing import Any
 from archdsl.files import write_together
 from archdsl.search.objectives import amount
 from archdsl.search.outcomes import one_line
-from archdsl.search.records import require_same, unreadable
+from archdsl.search.records import require_same
+from archdsl.search.storages import unreadable
 from archdsl.search.study import Study
 from archdsl.search.trials import Trial
 
