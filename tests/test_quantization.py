@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import archdsl
 from archdsl import ArchError
+from archdsl.quantization import ranges
 from archdsl.quantization.ranges import METHODS, checked_ranges, observe
 from archdsl.quantization.scheme import activation_scale, quantized_kernel
 
@@ -55,6 +56,26 @@ def test_mse_errs_less_than_minmax() -> None:
         integers = np.clip(np.rint(data / scale) + zero, -128, 127)
         errors[method] = float(((integers - zero) * scale - data).var())
     assert errors["mse"] < 0.9 * errors["minmax"]
+
+
+@pytest.mark.parametrize("skew", [0.0, 1.0, -3.0])
+def test_mse_takes_the_least_of_its_errors(skew: float) -> None:
+    """As counted one by one: each bin's rounding within the ends, and its distance beyond them."""
+    values = np.random.default_rng(2).standard_t(2, size=5000) * 3 + skew
+    counts, edges = np.histogram(values, 2048)
+    centres = (edges[:-1] + edges[1:]) / 2
+
+    def error(low: float, high: float) -> float:
+        outside = centres - np.clip(centres, low, high)
+        step = (high - low) / 255
+        return float((counts * np.where(outside == 0, step**2 / 12, outside**2)).sum())
+
+    low, high = float(edges[0]), float(edges[-1])
+    shares = np.linspace(1, 0.1, 80).tolist()
+    best = min((high * share for share in shares), key=lambda end: error(low, end))
+    least = min((low * share for share in shares), key=lambda end: error(end, best))
+    assert ranges._mse(counts, low, high) == (least, best)
+    assert (least, best) != (low, high)
 
 
 def test_progress_counts_every_look_at_an_image() -> None:

@@ -178,6 +178,19 @@ def test_lively_bytes_hang_on_the_seed_alone(
     assert digest(lively(arch)) == sha256
 
 
+@pytest.mark.parametrize(("side", "count"), [(16, 100), (96, 11), (224, 2), (600, 1)])
+def test_lively_weights_see_no_more_images_than_tell_something(
+    side: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    monkeypatch.setattr(
+        "archdsl.weights.lively.execute",
+        lambda graph, weights, images, before, keep: batches.append(images.shape),
+    )
+    lively(archdsl.load(PICO, input=(side, side, 3)))
+    assert batches == [(count, side, side, 3)]
+
+
 # --------------------------------------------------------------------------------- into files, back
 
 
