@@ -10,6 +10,7 @@ from test_dialects_golden import CASES
 
 import archdsl
 from archdsl import ArchError, dialects, limits
+from archdsl.lang.dialects.json import json_schema
 from archdsl.lang.dialects.mnasnet import write_mnasnet
 from archdsl.lang.dialects.ofa_write import write_ofa
 from archdsl.lang.dialects.reading import arch_name
@@ -86,6 +87,24 @@ def test_the_most_words_and_signs(dialect: str, monkeypatch: pytest.MonkeyPatch)
         assert said(most.replace("1 ]", "1, 1]"), dialect) != beyond
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("", (0, 1)), ("[", (0, 1)), ("[1", (1, 2)), ("[\n", (1, 2)), ("@", (0, 1)), ('"a', (0, 1))],
+)
+def test_a_fault_at_the_end_of_a_text_is_shown_at_its_last_sign(
+    text: str, place: tuple[int, int]
+) -> None:
+    with pytest.raises(ArchError) as caught:
+        dialects.read(text, "ofa")
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert (found.span.start, found.span.end) == place
+
+
+def test_the_schema_says_what_it_is_of() -> None:
+    assert json_schema()["title"] == "archdsl architecture"
+
+
 @pytest.mark.parametrize("brackets", ["[]", "()", "{}"])
 def test_the_deepest_nesting(brackets: str) -> None:
     opening, closing = ('{"a":', "}") if brackets == "{}" else (brackets[0], brackets[1])
@@ -129,6 +148,12 @@ def test_the_most_blocks(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # What was found before is told as well.
     assert len(said(text(21, "z"), dialect)) == 2
     assert beyond in said(text(21, "z"), dialect)
+    with pytest.raises(ArchError) as caught:
+        dialects.read(text(21), dialect)
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    shown = {"mnasnet": "r12", "ofa": '{"name": "ResidualBlock", "conv"', "timm": "r12"}[dialect]
+    assert found.span.text.startswith(shown)
     with raised(blocks=21):
         assert not said(text(21), dialect)
 

@@ -45,8 +45,9 @@ class BlockWords:
         return found.number if found else None
 
     def at(self, key: str) -> Span:
+        """A field's place; without the field, the block's."""
         found = self.fields.get(key)
-        return found.span if found else self.flags.get(key, self.span)
+        return found.span if found else self.span
 
     def placed(self, key: str) -> tuple[object, Span]:
         """A field's value and its place; without the field, None."""

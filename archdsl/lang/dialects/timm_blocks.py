@@ -68,7 +68,7 @@ class Block:
         words = self.words
         fields: dict[str, Placed] = {"repeats": (repeats, words.at("r"))}
         fields["out_channels"] = words.placed("c")
-        fields["stride"] = ((1, 1), words.at("s")) if rest else words.placed("s")
+        fields["stride"] = ((1, 1) if rest else words.number("s"), words.at("s"))
         for word, act in ACTS.items():
             if word in words.flags:
                 fields["act"] = (act, words.flags[word])
@@ -181,7 +181,7 @@ class Block:
         words, kind = self.words, self.words.kind
         written = words.number("gs")
         size = self.context.settings.group_size if written is None else written
-        span = words.span if written is None else words.at("gs")
+        span = words.at("gs")
         if not isinstance(size, int) or (not size and kind in ("er", "cn")):
             return None
         found: set[int] = set()
@@ -287,13 +287,13 @@ class Block:
         return self.made("conv", {**fields, "group_size": groups})
 
     def _mqa(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
-        return self.made("mqa", self.attention(repeats, rest))
+        return self.made("mqa", self.attention(repeats))
 
     def _mha(self, inputs: Sequence[int], repeats: int, rest: bool = False) -> Any:
         words = self.words
         heads, width = words.number("h"), words.number("d")
         if not isinstance(heads, int) or not isinstance(width, int) or heads < 1:
-            return self.made("mha", self.attention(repeats, rest))
+            return self.made("mha", self.attention(repeats))
         if any(channels != heads * width for channels in inputs):
             shown = listed([str(channels) for channels in inputs], "and")
             message = f"timm's `mha` passes over `d`: {heads} heads share its {shown} channels"
@@ -303,11 +303,11 @@ class Block:
             message = "timm's `mha` passes over `v`: its keys and values are not reduced"
             self.reading.error("E0207", message, words.at("v"), "leave it out")
             return []
-        return self.made("mha", self.attention(repeats, rest))
+        return self.made("mha", self.attention(repeats))
 
-    def attention(self, repeats: int, rest: bool) -> dict[str, Placed]:
+    def attention(self, repeats: int) -> dict[str, Placed]:
         words = self.words
-        fields = self.fields(repeats, rest, heads=words.placed("h"), kernel=words.placed("k"))
+        fields = self.fields(repeats, False, heads=words.placed("h"), kernel=words.placed("k"))
         fields["head_width"] = words.placed("d")
         if "v" in words.fields:
             fields["kv_stride"] = words.placed("v")

@@ -205,8 +205,7 @@ class _Reader:
         value = self.found.get("depth_multiplier")
         if value is None:
             return
-        several = isinstance(value.data, tuple) and value.data
-        each = self.reading.items(value, "`depth_multiplier`") if several else (value,)
+        each = value.data if isinstance(value.data, tuple) and value.data else (value,)
         numbers = [
             self.reading.number(one, "depth_multiplier", 0, most("scale"), above=True)
             for one in each

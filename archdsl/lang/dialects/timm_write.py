@@ -144,7 +144,7 @@ class _Writer:
         self.act = item.act(self.attributes)
         if self.act not in _NAMES:
             self.writing.refuse(f"timm has no `act_layer` for {self.act}", item, "act")
-        marked = block.out_channels is not None and block.out_channels.mark == "!"
+        marked = str(block.out_channels).endswith("!")
         fixed = marked or not item.plain or (self.exact and item.out_channels % self.divisor != 0)
         size = item.out_channels if fixed or self.exact else item.written
         return {"stem_size": size, "stem_kernel_size": block.kernel, "fix_stem": fixed}
