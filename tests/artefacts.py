@@ -15,6 +15,9 @@ from archdsl.quantization.ranges import Range, observe
 TOLERANCE = 1e-4
 """Of the largest logit."""
 
+ONE_IMAGE = 1
+"""Pixels of the random images of `lively`, for networks whose own image is large enough."""
+
 SMALL = """\
 arch small
 input 33x29x3
@@ -36,6 +39,22 @@ def images(arch: archdsl.Arch, count: int = 1) -> Any:
 def values(artifact: Artifact, batch: Any) -> dict[str, Any]:
     session = artifact.session()
     return session.values(session.run(session.feed(batch)))
+
+
+def departure(artifact: Artifact, weights: Any) -> tuple[float, float]:
+    """The largest logit in PyTorch, and how far the artefact is from it, as a share."""
+    batch = images(artifact.arch)
+    emitted = archdsl.compile(artifact.arch, to="torch", weights=weights)
+    expected = values(emitted, batch)["output"]
+    found = values(artifact, batch)["output"]
+    assert found.shape == expected.shape
+    largest = float(np.abs(expected).max())
+    return largest, float(np.abs(found - expected).max()) / largest
+
+
+def difference(arch: archdsl.Arch, weights: Any, *, to: str, **options: Any) -> tuple[float, float]:
+    """The `departure` of what a network is compiled to."""
+    return departure(archdsl.compile(arch, to=to, weights=weights, **options), weights)
 
 
 def ranges(arch: archdsl.Arch, weights: Any, batch: Any, *, to: str) -> dict[str, Range]:

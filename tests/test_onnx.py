@@ -11,14 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import artefacts
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from artefacts import SMALL, TOLERANCE, images, printed, values
+from artefacts import ONE_IMAGE, SMALL, TOLERANCE, departure, images, printed, values
 from hypothesis import HealthCheck, Phase, given, settings
 from onnx import onnx_ml_pb2, shape_inference
 
@@ -44,15 +46,7 @@ def checked(artifact: Artifact) -> onnx.ModelProto:
     return model
 
 
-def difference(arch: archdsl.Arch, weights: Any, **options: Any) -> tuple[float, float]:
-    """The largest logit in PyTorch, and how far the ONNX file is from it, as a share."""
-    batch = images(arch)
-    expected = values(archdsl.compile(arch, to="torch", weights=weights), batch)["output"]
-    artifact = archdsl.compile(arch, to="onnx", weights=weights, **options)
-    found = values(artifact, batch)["output"]
-    assert found.shape == expected.shape
-    largest = float(np.abs(expected).max())
-    return largest, float(np.abs(found - expected).max()) / largest
+difference = partial(artefacts.difference, to="onnx")
 
 
 # -------------------------------------------------------------------------- published networks
@@ -73,13 +67,13 @@ def test_a_published_network_is_its_pytorch_module(name: str, table: list[str]) 
     if max(arch.input) > 400:
         # Deep and on large images: float32 itself has no four digits left in random networks.
         arch = arch.resized((224, 224, 3))
-    weights = lively(arch)
+    weights = lively(arch, pixels=ONE_IMAGE)
     artifact = archdsl.compile(arch, to="onnx", weights=weights)
     model = checked(artifact)
     gelu = "Gelu" in {node.op_type for node in model.graph.node}
     versions = (model.opset_import[0].version, model.ir_version)
     assert versions == ((20, 10) if gelu else (17, 8))
-    largest, share = difference(arch, weights)
+    largest, share = departure(artifact, weights)
     table.append(
         f"{name:28}{len(model.graph.node):6}{artifact.size / 1e6:8.1f}{largest:8.2f}{share:12.1e}"
     )
