@@ -15,9 +15,6 @@ from archdsl.quantization.ranges import Range, observe
 TOLERANCE = 1e-4
 """Of the largest logit."""
 
-ONE_IMAGE = 1
-"""Pixels of the random images of `lively`, for networks whose own image is large enough."""
-
 SMALL = """\
 arch small
 input 33x29x3

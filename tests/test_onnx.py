@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from artefacts import ONE_IMAGE, SMALL, TOLERANCE, departure, images, printed, values
+from artefacts import SMALL, TOLERANCE, departure, images, printed, values
 from hypothesis import HealthCheck, Phase, given, settings
 from onnx import onnx_ml_pb2, shape_inference
 
@@ -67,7 +67,7 @@ def test_a_published_network_is_its_pytorch_module(name: str, table: list[str]) 
     if max(arch.input) > 400:
         # Deep and on large images: float32 itself has no four digits left in random networks.
         arch = arch.resized((224, 224, 3))
-    weights = lively(arch, pixels=ONE_IMAGE)
+    weights = lively(arch)
     artifact = archdsl.compile(arch, to="onnx", weights=weights)
     model = checked(artifact)
     gelu = "Gelu" in {node.op_type for node in model.graph.node}

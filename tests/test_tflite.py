@@ -20,7 +20,7 @@ import artefacts
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from artefacts import ONE_IMAGE, TOLERANCE, departure, images, printed, values
+from artefacts import TOLERANCE, departure, images, printed, values
 from hypothesis import HealthCheck, given, settings
 
 import archdsl
@@ -107,7 +107,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 def test_a_published_network_is_its_pytorch_module(name: str, table: list[str]) -> None:
     side = LARGE.get(name)
     arch = archdsl.load(name, input=(side, side, 3) if side else None)
-    weights = lively(arch, pixels=ONE_IMAGE)
+    weights = lively(arch)
     artifact = archdsl.compile(arch, to="tflite", weights=weights)
     assert_one_delegate(artifact)
     largest, share = departure(artifact, weights)
