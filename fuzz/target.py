@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 TARGETS = (
-    *("arch", "json", "timm", "mnasnet", "ofa", "profile", "results"),
+    *("arch", "json", "timm", "mnasnet", "ofa", "profile", "results", "accuracies"),
     *("safetensors", "pytorch", "keras", "npz", "photo"),
 )
 
