@@ -302,6 +302,7 @@ class Arch:
         diagnostics: list[Diagnostic] = []
         told: set[str] = set()
         blocks = operators = 0
+        most_blocks, most_operators = most("blocks"), most("operators")
         for path, section in self.spec.sections():
             first = 0
             deepened = path.startswith("stages.")
@@ -319,12 +320,12 @@ class Arch:
                     span = self.origins.field(path, index, problem.field)
                     message, hint = problem.message, problem.help
                     diagnostics.append(Diagnostic(problem.code, message, span, hint))
-                if blocks > most("blocks"):
+                if blocks > most_blocks:
                     span = self.origins.field(path, index, "repeats")
-                    message = f"the network has more than {most('blocks'):,} blocks"
+                    message = f"the network has more than {most_blocks:,} blocks"
                     fault = Diagnostic("E0110", message, span, limit_of("blocks"))
                     raise ArchError([*diagnostics, fault])
-                if operators > most("operators"):
+                if operators > most_operators:
                     # Making more of them would take its time.
                     raise ArchError([*diagnostics, self._beyond(placed)])
                 state = run.after

@@ -221,7 +221,7 @@ class _Elaboration:
         return self.identifier(item.value, "an architecture's name")
 
     def identifier(self, word: Word, what: str, first: str = "a-z") -> str:
-        if not re.fullmatch(rf"[{first}][a-z0-9_]{{0,63}}", word.text):
+        if not _NAMES[first].fullmatch(word.text):
             cleaned = re.sub(r"[^a-z0-9]+", "_", word.text.lower()).strip("_")[:64]
             usable = re.fullmatch(rf"[{first}][a-z0-9_]*", cleaned)
             hint = f"write `{cleaned}`: " if usable else ""
@@ -273,7 +273,7 @@ class _Elaboration:
                 continue
             pairs: dict[str, Any] = {}
             positional = str(model.positional)  # type: ignore[attr-defined]
-            keys = [f.alias or n for n, f in model.model_fields.items() if n != positional]
+            keys = _KEYS[keyword]
             if item.value is not None:
                 if positional:
                     pairs[positional] = _scalar(item.value)
@@ -512,7 +512,14 @@ class _Elaboration:
                 self.error(problem.code, problem.message, span, problem.help)
 
 
+_NAMES = {first: re.compile(rf"[{first}][a-z0-9_]{{0,63}}") for first in ("a-z", "a-z0-9")}
+
 _MODELS: dict[str, type[BaseModel]] = {"norm": Norm, "round": Rounding, "se": SqueezeExcite}
+
+_KEYS = {
+    keyword: [f.alias or n for n, f in model.model_fields.items() if n != model.positional]  # type: ignore[attr-defined]
+    for keyword, model in _MODELS.items()
+}
 
 _EXAMPLES = {
     "input": "224x224x3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from archdsl.limits import hint
@@ -48,6 +49,7 @@ CODES = {
 }
 
 
+@lru_cache(maxsize=1 << 12)
 def number(text: str) -> int | float | str:
     """The value a text stands for: a whole number, a decimal, or the text itself.
 
