@@ -454,7 +454,7 @@ DEVICES = ("pixel6-cpu-int8", "pixel6-cpu-int8-fitted", "rpi4-stream-fp32", "cor
 
 
 def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
-    """300 members of each space: 2,400 in all."""
+    """300 members of each space; a third of them are read from their texts here."""
     tables = Tables(shipped)
     rng = random.Random(13)
     vectors = [shipped.sample(rng) for _ in range(300)]
@@ -462,7 +462,8 @@ def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
     devices = [archdsl.load_device(name) for name in DEVICES]
     times = [tables.cost(vectors, devices=[device]).latency_us[device.name] for device in devices]
     for row, vector in enumerate(vectors):
-        arch = shipped.arch_of(vector)
+        read = archdsl.parse(shipped.text_of(vector)) if row % 3 == 0 else None
+        arch = read or shipped.arch_of(vector)
         cost = arch.cost()
         assert {name: getattr(costs, name)[row] for name in (*FIGURES, "macs")} == {
             name: getattr(cost, name) for name in (*FIGURES, "macs")
@@ -473,7 +474,7 @@ def test_batches_cost_what_the_compiler_says(shipped: Space) -> None:
 
 
 def test_lists_cost_what_vectors_do(shipped: Space) -> None:
-    """Lists of block strings through a `Coster`, 100 of each space."""
+    """Lists of block strings through a `Coster`, 100 of each space, and a fifth of their texts."""
     rng = random.Random(17)
     vectors = [shipped.sample(rng) for _ in range(100)]
     costs = Tables(shipped).cost(vectors)
@@ -485,6 +486,8 @@ def test_lists_cost_what_vectors_do(shipped: Space) -> None:
         if key not in costers:
             costers[key] = archdsl.Coster(shipped.arch_of(vector))
         cost = costers[key]([text for stage in spec.stages for text in print_blocks(stage.blocks)])
+        if row % 5 == 0:
+            assert cost == archdsl.parse(shipped.text_of(vector)).cost()
         for name in (*FIGURES, "macs"):
             assert getattr(costs, name)[row] == getattr(cost, name)
 
