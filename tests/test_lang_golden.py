@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl.lang.diagnostics import Diagnostic, render
+from archdsl.lang.diagnostics import ArchError, Diagnostic, in_order, render
 from archdsl.lang.elaborate import elaborate
 from archdsl.lang.formatter import format_source
 from archdsl.lang.grammar import grammar
@@ -107,6 +107,18 @@ def cases(name: str) -> Iterator[tuple[str, str, str]]:
 )
 def test_answer(name: str, text: str, answer: str) -> None:
     assert UPDATE or ANSWERS[name](text) == answer
+
+
+def test_a_text_that_cannot_be_parsed_is_not_formatted() -> None:
+    """And all others are, whatever else is wrong with them."""
+    for _, text, _ in cases("said.txt"):
+        found = parse_file(SourceText("net.arch", text)).diagnostics
+        if not found:
+            assert tidy(text) or not text.strip()
+            continue
+        with pytest.raises(ArchError) as caught:
+            tidy(text)
+        assert list(caught.value.diagnostics) == in_order(found)
 
 
 @pytest.mark.parametrize("name", ANSWERS)

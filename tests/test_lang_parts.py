@@ -38,6 +38,7 @@ def test_places_count_from_one(offset: int, place: tuple[int, int]) -> None:
 def test_lines_have_no_ends() -> None:
     assert [LINES.line(number) for number in (1, 2, 3, 4)] == ["ab", "", "ç\td", "end"]
     assert SourceText("", "").line(1) == ""
+    assert SourceText("", " a \t\r\nb").line(1) == " a \t"
 
 
 def test_spans_know_their_text() -> None:

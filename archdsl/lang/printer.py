@@ -50,8 +50,6 @@ def print_block(block: Block) -> str:
         if name is None or (letter == "st" and words.keys.get("s") == name):
             continue
         value = getattr(block, name)
-        if name == "expansion" and getattr(block, "expanded", None) is not None:
-            continue
         told = name in block.model_fields_set or value != fields[name].default
         if told and value is not None:
             parts.append(letter + block_value(value))
