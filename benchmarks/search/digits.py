@@ -2,12 +2,13 @@
 
     python -m benchmarks.search.digits [FOLDER]
 
-Fifty networks are drawn from `docs/digits_space.arch` (at 16x16 pixels), all with the same chance
-among those of between 0.9 and 1 times the MACs of the median network. A search has fewer
-evaluations, and may use no more MACs. What it finds best by its own accuracies is then trained
-anew under another seed, and so are some of the drawn: the best of many is best by luck too, and a
-fresh training has none of that. The parts are the command line's own: `archdsl search` and the
-evaluator `digits`. Interrupted, the same command goes on. Prints the tables of README.md.
+The images are three parts of equal size. A search learns from the first and judges by the second;
+its networks may have the MACs of the median network of `docs/digits_space.arch` (at 16x16 pixels).
+The verdict is another: the search's best by its own accuracies, and fifty that were drawn with the
+same chance among the networks of between 0.9 and 1 times those MACs, learn from the first two parts
+under other seeds, and are judged by the third, which no search has seen. So what was best by luck
+has none left. The parts are the command line's own: `archdsl search` and the evaluator `train`.
+Interrupted, the same command goes on. Prints the tables of README.md.
 """
 
 from __future__ import annotations
@@ -23,65 +24,94 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+from sklearn.datasets import load_digits
+
 import archdsl
-from archdsl.search.evaluators import resolve
 from archdsl.search.objectives import Objectives
 from archdsl.search.space import Space, Vector, parse_space
 from archdsl.search.study import Study
 from archdsl.search.tables import Tables
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"size": 16, "epochs": 4}
-DRAWN, SEARCHED = 50, 30
-AGAIN = 4
-"""Networks of each side that are trained anew, under these seeds."""
-SEEDS = (1,)
+SETTINGS = {"size": 16, "epochs": 6, "lr": 0.01, "shift": 0, "flip": False}
+SEARCHED, DRAWN, BEST = 60, 50, 5
+"""Networks of the search; of those drawn; of the search's that the verdict is about."""
+REPEATS = {"search": 3, "drawn": 2, "best": 8}
+VERDICT_SEED = 100
 
 
-def space_of() -> Space:
-    text = (ROOT / "docs" / "digits_space.arch").read_text(encoding="utf-8")
-    return parse_space(text.replace("input    32x32x1", "input    16x16x1"))
+def write_parts(folder: Path) -> None:
+    """The images to search by, and those for the verdict, each with what they are judged by."""
+    digits = load_digits()
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(digits.images))
+    x, y = digits.images[order].astype(np.float32), digits.target[order]
+    third = len(x) // 3
+    first, second, last = slice(third), slice(third, 2 * third), slice(2 * third, None)
+    both = slice(2 * third)
+    for name, learn, judge in (("search", first, second), ("verdict", both, last)):
+        path = folder / f"{name}.npz"
+        if not path.exists():
+            np.savez(path, x=x[learn], y=y[learn], x_test=x[judge], y_test=y[judge])
 
 
-class Drawn:
-    """Proposes members within a range of MACs, all with the same chance."""
+class Given:
+    """Proposes members of a list, one after the other."""
 
-    def __init__(self, space: Space, low: float, high: float) -> None:
-        self._space, self._tables = space, Tables(space)
-        self._range = low, high
+    def __init__(self, vectors: Sequence[Vector]) -> None:
+        self._vectors = vectors
 
     def ask(self, number: int) -> Vector:
-        rng = random.Random(f"drawn {number}")
-        low, high = self._range
-        while True:
-            vector = self._space.sample(rng)
-            if low <= int(self._tables.cost([vector]).macs[0]) <= high:
-                return vector
+        return self._vectors[number % len(self._vectors)]
 
     def tell(self, trial: Any) -> None:
-        """Chance learns nothing."""
+        """They stand fast."""
 
 
-def words(settings: dict[str, Any]) -> list[str]:
-    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+def drawn(space: Space, most: int) -> list[Vector]:
+    """Members of nearly so many MACs, all with the same chance, none twice."""
+    rng, tables = random.Random("drawn"), Tables(space)
+    found: dict[Vector, None] = {}
+    while len(found) < DRAWN:
+        vector = space.sample(rng)
+        if 0.9 * most <= int(tables.cost([vector]).macs[0]) <= most:
+            found[vector] = None
+    return list(found)
+
+
+def judged(space: Space, name: str, vectors: Sequence[Vector], folder: Path) -> list[Any]:
+    """The trials of the verdict on networks."""
+    settings = {
+        **SETTINGS,
+        "data": str(folder / "verdict.npz"),
+        "seed": VERDICT_SEED,
+        "repeats": REPEATS[name],
+    }
+    with Study(
+        *(space, Objectives(goals=("accuracy", "macs"))),
+        evaluator="train",
+        settings=settings,
+        algorithm=Given(vectors),
+        workers=2,
+        storage=folder / f"{name}.journal",
+    ) as study:
+        study.run(len(vectors))
+    return list(study.complete)
 
 
 def searched(space: Path, most: int, folder: Path) -> dict[str, Any]:
     """What `archdsl search` prints; its folder has the rest."""
-    command = [sys.executable, "-m", "archdsl", "search", str(space), "--evaluator", "digits"]
-    command += [
-        *words(SETTINGS),
-        "--max-macs",
-        str(most),
-        "--budget",
-        str(SEARCHED),
-        "--workers",
-        "2",
-    ]
-    command += ["--algorithm", "evolution", "--algorithm-set", "population=12"]
-    command += ["--algorithm-set", "tournament=4", "--objective", "accuracy", "--objective", "macs"]
+    settings = {**SETTINGS, "data": folder / "search.npz", "repeats": REPEATS["search"]}
+    command = [sys.executable, "-m", "archdsl", "search", str(space), "--evaluator", "train"]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    command += ["--max-macs", str(most), "--budget", str(SEARCHED), "--workers", "2"]
+    command += ["--algorithm", "evolution", "--objective", "accuracy", "--objective", "macs"]
     done = subprocess.run(
-        [*command, "-o", str(folder), "--json"], capture_output=True, text=True, check=False
+        [*command, "-o", str(folder / "search"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -89,69 +119,44 @@ def searched(space: Path, most: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-def trained_anew(space: Space, vectors: Sequence[Vector]) -> list[float]:
-    """For each network its mean accuracy under other seeds than the search's."""
-    evaluators = [resolve("digits", {**SETTINGS, "seed": seed}) for seed in SEEDS]
-    found = []
-    for vector in vectors:
-        arch = space.arch_of(vector)
-        said: list[Any] = [evaluator(arch) for evaluator in evaluators]
-        found.append(mean(float(one["accuracy"]) for one in said))
-    return found
-
-
 def main(folder: Path) -> None:
     started = time.monotonic()
-    space = space_of()
+    text = (ROOT / "docs" / "digits_space.arch").read_text(encoding="utf-8")
+    text = text.replace("input    32x32x1", "input    16x16x1")
+    (folder / "space.arch").write_text(text, encoding="utf-8")
+    write_parts(folder)
+    space = parse_space(text)
     rng = random.Random(0)
     sample = [space.sample(rng) for _ in range(20_000)]
     most = int(sorted(Tables(space).cost(sample).macs.tolist())[len(sample) // 2])
-    (folder / "digits_space.arch").write_text(
-        (ROOT / "docs" / "digits_space.arch")
-        .read_text(encoding="utf-8")
-        .replace("input    32x32x1", "input    16x16x1"),
-        encoding="utf-8",
-    )
-    with Study(
-        *(space, Objectives(goals=("accuracy", "macs"))),
-        evaluator="digits",
-        settings=SETTINGS,
-        algorithm=Drawn(space, 0.9 * most, most),
-        workers=2,
-        storage=folder / "drawn.journal",
-    ) as study:
-        study.run(DRAWN)
-    drawn = study.complete
-    found = searched(folder / "digits_space.arch", most, folder / "search")
+
+    found = searched(folder / "space.arch", most, folder)
     lines = (folder / "search" / "trials.jsonl").read_text(encoding="utf-8").splitlines()
     trials = [json.loads(line) for line in lines]
     trials = [t for t in trials if t["state"] == "complete" and t["same_as"] is None]
-    best = sorted(trials, key=lambda t: -t["accuracy"])[:AGAIN]
-    again = trained_anew(space, [tuple(t["vector"]) for t in best])
-    control = trained_anew(space, [trial.vector for trial in drawn[:AGAIN]])
-    chance = [trial.accuracy or 0.0 for trial in drawn]
+    top = sorted(trials, key=lambda t: -t["accuracy"])[:BEST]
+    best = judged(space, "best", [tuple(t["vector"]) for t in top], folder)
+    chance = judged(space, "drawn", drawn(space, most), folder)
     took = time.monotonic() - started
+
     print(f"archdsl {archdsl.__version__}, {took:.0f} s; at most {most:,} MACs\n")
     print("| | networks | accuracy, mean | sd | best | MACs, mean |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, accuracies, macs in (
-        ("drawn at random", chance, [t.figures["macs"] for t in drawn]),
-        ("searched, all", [t["accuracy"] for t in trials], [t["macs"] for t in trials]),
-        (f"searched, the best {AGAIN}", [t["accuracy"] for t in best], [t["macs"] for t in best]),
-        ("the same, trained anew", again, [t["macs"] for t in best]),
-        (
-            f"{AGAIN} of those drawn, trained anew",
-            control,
-            [t.figures["macs"] for t in drawn[:AGAIN]],
-        ),
+    for name, some in (
+        ("the search's first 20, by chance", [(t["accuracy"], t["macs"]) for t in trials[:20]]),
+        ("its last 20", [(t["accuracy"], t["macs"]) for t in trials[-20:]]),
+        (f"its best {BEST}", [(t["accuracy"], t["macs"]) for t in top]),
+        (f"verdict: these {BEST}", [(t.accuracy, t.figures["macs"]) for t in best]),
+        (f"verdict: {DRAWN} drawn", [(t.accuracy, t.figures["macs"]) for t in chance]),
     ):
+        accuracies, macs = [one for one, _ in some], [other for _, other in some]
         print(
-            f"| {name} | {len(accuracies)} | {mean(accuracies):.3f} | {stdev(accuracies):.3f} | "
+            f"| {name} | {len(some)} | {mean(accuracies):.3f} | {stdev(accuracies):.3f} | "
             f"{max(accuracies):.3f} | {mean(macs):,.0f} |"
         )
-    better = mean(value > mean(again) for value in chance)
-    print(f"\nOf those drawn, {better:.0%} are above the mean of the searched trained anew.\n")
-    print("The front of the search:\n")
+    beaten = mean(trial.accuracy < mean(t.accuracy for t in best) for trial in chance)
+    print(f"\nOf those drawn, {beaten:.0%} are below the mean of the search's best.\n")
+    print("The front of the search, by its own accuracies:\n")
     print("| trial | accuracy | MACs | parameters |\n| ---: | ---: | ---: | ---: |")
     for trial in found["front"]:
         print(
