@@ -15,6 +15,9 @@ from archdsl.quantization.ranges import Range, observe
 TOLERANCE = 1e-4
 """Of the largest logit."""
 
+FEW = 1 << 13
+"""Pixels of the random images of `lively` that are enough for a small network."""
+
 SMALL = """\
 arch small
 input 33x29x3

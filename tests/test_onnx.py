@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from artefacts import SMALL, TOLERANCE, departure, images, printed, values
+from artefacts import FEW, SMALL, TOLERANCE, departure, images, printed, values
 from hypothesis import HealthCheck, Phase, given, settings
 from onnx import onnx_ml_pb2, shape_inference
 
@@ -124,7 +124,7 @@ def test_strides_differ_by_side() -> None:
 def test_every_node_of_a_random_network_has_the_value_that_the_graph_says(
     arch: archdsl.Arch,
 ) -> None:
-    weights = lively(arch, pixels=1 << 13)
+    weights = lively(arch, pixels=FEW)
     batch = images(arch, 2)
 
     def executed(graph: Graph, weights: Any) -> dict[str, Any]:

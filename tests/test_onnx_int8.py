@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from artefacts import SMALL, images, printed, sqnr, values
+from artefacts import FEW, SMALL, images, printed, sqnr, values
 from hypothesis import HealthCheck, Phase, given, settings
 from test_onnx import checked
 from test_photos import CLASSES, NETS, PHOTOS, State, Trained, checkpoint
@@ -172,7 +172,7 @@ def test_activations_that_join_their_kernels(act: str, gate: str, size: float) -
         f"arch net input 12x12x3 act {act} se from=expanded round=1 act=relu gate={gate} "
         "stem { conv_k3_o16 } stage { ir_k3_o16_e2_se0.5 } head { pool fc_o8 }"
     )
-    weights = lively(arch, pixels=1 << 13)
+    weights = lively(arch, pixels=FEW)
     for key in ("stem.0.norm", "stages.stage1.0.expand.norm", "stages.stage1.0.depthwise.norm"):
         for part in ("weight", "bias"):
             weights[f"{key}.{part}"] = weights[f"{key}.{part}"] * np.float32(size)
@@ -251,7 +251,7 @@ def test_features_are_float(small: tuple[archdsl.Arch, dict[str, Any]]) -> None:
 )
 @given(architectures(largest=17))
 def test_a_random_network_is_valid_and_right(arch: archdsl.Arch) -> None:
-    weights = lively(arch, pixels=1 << 13)
+    weights = lively(arch, pixels=FEW)
     batch = images(arch, 2)
     found = ranges(arch, weights, batch)
     artifact = archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from artefacts import FEW
 
 import archdsl
 from archdsl.backend import Artifact
@@ -54,7 +55,7 @@ def arch() -> archdsl.Arch:
 def path(tmp_path: Path, arch: archdsl.Arch) -> Path:
     """A file of weights under which no value is as it was drawn."""
     found = tmp_path / "w.safetensors"
-    save_weights(found, lively(arch))
+    save_weights(found, lively(arch, pixels=FEW))
     return found
 
 
@@ -215,7 +216,7 @@ def test_what_is_written_is_the_data(
 ) -> None:
     options: dict[str, Any] = {"weights": path} if given == "file" else {"seed": 1}
     if given == "arrays":
-        options = {"weights": lively(arch)}
+        options = {"weights": lively(arch, pixels=FEW)}
     artifact = archdsl.compile(arch, to, **options)
     out = Path(artifact.write(tmp_path / artifact.filename))
     assert out.read_bytes() == artifact.data
@@ -273,7 +274,7 @@ def test_each_weight_is_drawn_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_file_of_weights_that_goes_away(arch: archdsl.Arch, path: Path, to: str) -> None:
     artifact = archdsl.compile(arch, to, weights=path)
     expected = bytes(archdsl.compile(arch, to, weights=path).emission.content)
-    other = lively(arch, 1)
+    other = lively(arch, 1, pixels=FEW)
     path.unlink()
     save_weights(path, other)
     artifact.write(path.parent / artifact.filename)
@@ -300,7 +301,7 @@ def test_a_file_of_weights_that_is_changed(
 
 @pytest.mark.parametrize("to", ["onnx", "tflite", "torch"])
 def test_arrays_that_are_changed(arch: archdsl.Arch, tmp_path: Path, to: str) -> None:
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     artifact, expected = (archdsl.compile(arch, to, weights=weights) for _ in range(2))
     digests = {bytes(data) for data in (expected.data, *expected.emission.beside.values())}
     for value in weights.values():
@@ -310,7 +311,7 @@ def test_arrays_that_are_changed(arch: archdsl.Arch, tmp_path: Path, to: str) ->
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 def test_folding_that_overflows_leaves_nothing(arch: archdsl.Arch, tmp_path: Path, to: str) -> None:
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     for name in ("weight", "running_var"):
         weights[f"stem.0.norm.{name}"][:] = 3e38 if name == "weight" else 0
     (tmp_path / "net").write_bytes(b"old")
@@ -343,11 +344,11 @@ def test_a_copy_is_whole(
     artifact = archdsl.compile(arch, to, weights=path)
     other = copied(artifact)
     path.write_bytes(b"no longer there")
-    wanted = archdsl.compile(arch, to, weights=lively(arch))
+    wanted = archdsl.compile(arch, to, weights=lively(arch, pixels=FEW))
     assert other.data == wanted.data and other.size == wanted.size
     for name, data in wanted.emission.beside.items():
         assert bytes(other.emission.beside[name]) == bytes(data)
-    assert digest(other.job.weights) == digest(lively(arch))
+    assert digest(other.job.weights) == digest(lively(arch, pixels=FEW))
 
 
 def test_open_weights_read_anew(arch: archdsl.Arch, path: Path) -> None:

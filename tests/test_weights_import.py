@@ -29,6 +29,7 @@ import keras_files
 import numpy as np
 import pytest
 import torch
+from artefacts import FEW
 from click.testing import CliRunner, Result
 from peer_networks import TIMM_PEERS, TORCHVISION_PEERS, Peer, as_published
 from safetensors.torch import save_file
@@ -322,7 +323,7 @@ def test_keras_files(name: str, tmp_path: Path) -> None:
 
 def test_keras_models_within_models_and_preprocessing(tmp_path: Path) -> None:
     arch = archdsl.parse(SMALL)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     layers = keras(arch, weights)
     path = tmp_path / "nested.h5"
     with h5py.File(path, "w") as file:
@@ -351,7 +352,7 @@ def test_keras_models_within_models_and_preprocessing(tmp_path: Path) -> None:
 def test_a_classifier_that_is_a_convolution(tmp_path: Path) -> None:
     """As in Keras' MobileNet and MobileNetV3; and a linear layer where ours has a convolution."""
     arch = archdsl.load("mnv3_small_050", classes=7)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     state = as_state(weights)
     head = "head.4.weight"
     assert state[head].ndim == 2
@@ -364,7 +365,7 @@ def test_a_classifier_that_is_a_convolution(tmp_path: Path) -> None:
 
 def test_biases_before_norms(tmp_path: Path) -> None:
     arch = archdsl.parse(SMALL)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     rng = np.random.default_rng(1)
     layers = [
         layer._replace(tensors={**layer.tensors, "bias": rng.normal(size=8).astype(np.float32)})
@@ -398,7 +399,7 @@ def test_biases_before_norms(tmp_path: Path) -> None:
 
 def test_norms_without_scale_or_shift(tmp_path: Path) -> None:
     arch = archdsl.parse(SMALL)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     state = as_state(weights)
     del state["stem.0.norm.weight"], state["stem.0.norm.bias"]
     torch.save(state, tmp_path / "a.pth")
@@ -466,7 +467,7 @@ def test_other_classes_are_told_the_option(tmp_path: Path) -> None:
 def test_an_order_that_names_do_not_tell(tmp_path: Path) -> None:
     """Two equal blocks under names without order: a guess would pass, so none is made."""
     arch = archdsl.parse(SMALL)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     names = {"stages.c2.0": "net.first", "stages.c2.1": "net.second"}
     state = {}
     for key, value in as_state(weights).items():
@@ -498,7 +499,7 @@ def test_layers_in_another_order(tmp_path: Path) -> None:
 
 def test_numbers_in_names_are_numbers(tmp_path: Path) -> None:
     text = "arch n input 8x8x8 stem { conv_k3_o8 conv_r12_k3_o8 }"
-    weights = lively(archdsl.parse(text))
+    weights = lively(archdsl.parse(text), pixels=FEW)
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in weights))
     state = {}
     for key, value in as_state(weights).items():
@@ -645,7 +646,7 @@ def test_archives_that_unpack_to_more(tmp_path: Path) -> None:
 def test_broken_archives(tmp_path: Path) -> None:
     arch = archdsl.parse(SMALL)
     path = tmp_path / "a.keras"
-    keras_files.write_keras(path, keras(arch, lively(arch)))
+    keras_files.write_keras(path, keras(arch, lively(arch, pixels=FEW)))
     data = path.read_bytes()
     for cut in (10, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])
@@ -662,7 +663,7 @@ def test_broken_archives(tmp_path: Path) -> None:
 @pytest.fixture
 def h5(tmp_path: Path) -> Path:
     arch = archdsl.parse(SMALL)
-    keras_files.write_h5(tmp_path / "a.h5", keras(arch, lively(arch)))
+    keras_files.write_h5(tmp_path / "a.h5", keras(arch, lively(arch, pixels=FEW)))
     import_weights(tmp_path / "a.h5", arch)
     return tmp_path / "a.h5"
 
@@ -830,7 +831,7 @@ def test_a_checkpoint_of_another_padding_is_told(
 
 def test_names_of_no_library_get_a_note(tmp_path: Path) -> None:
     arch = archdsl.parse(SMALL)
-    state = as_state(lively(arch))
+    state = as_state(lively(arch, pixels=FEW))
     torch.save({f"encoder.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
     found = imported(tmp_path / "a.pth", arch)
     assert found.warnings == ()
@@ -857,7 +858,7 @@ def test_weights_that_are_not_finite_name_their_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arch = archdsl.parse(SMALL)
-    state = as_state(lively(arch))
+    state = as_state(lively(arch, pixels=FEW))
     state["stem.0.conv.weight"][0, 0, 0, 0] = math.nan
     torch.save(state, "diverged.pth")
     said = refused(lambda: import_weights("diverged.pth", arch), "E0803")
@@ -877,7 +878,7 @@ def test_import_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     Path("net.arch").write_text(SMALL)
     arch = archdsl.parse(SMALL, classes=9)
-    weights = lively(arch)
+    weights = lively(arch, pixels=FEW)
     torch.save({"ema": as_state(weights), "model": as_state(weights)}, "c.pth")
     words = ("import", "c.pth", "--for", "net.arch", "--classes", 9)
     result = weights_command(*words)
