@@ -196,9 +196,9 @@ RAW = re.compile(
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_ends_in_diagnostics(name: str) -> None:
     text, wanted = HOSTILE[name]
-    started = time.perf_counter()
+    started = time.process_time()
     found = check_text(text)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert wanted <= {diagnostic.code for diagnostic in found}
     assert seconds < PATIENCE
     assert len(found) <= MAX_ERRORS + 1 or {d.code for d in found} <= {"E0203", "W0502"}
@@ -384,10 +384,10 @@ HOSTILE_JSON = {
 @pytest.mark.parametrize("name", HOSTILE_JSON)
 def test_hostile_json_ends_in_diagnostics(name: str) -> None:
     text = HOSTILE_JSON[name]
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ArchError) as caught:
         read_json(SourceText("net.json", text))
-    assert time.perf_counter() - started < PATIENCE
+    assert time.process_time() - started < PATIENCE
     assert not RAW.search(str(caught.value))
     for found in caught.value.diagnostics:
         assert found.code in {"E0110", "E0601", "E0602"}
@@ -436,9 +436,9 @@ def test_a_fact_that_is_no_word_is_printed_in_quotes() -> None:
     ids=["stages and comments", "stages", "statements", "blocks", "comments"],
 )
 def test_formatting_takes_no_longer_than_its_text(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     format_source(SourceText("net.arch", text))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
