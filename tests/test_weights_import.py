@@ -660,12 +660,20 @@ def test_broken_archives(tmp_path: Path) -> None:
     assert "no one model.weights.h5" in said_of(path)
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file that is read."""
+    arch, path = archdsl.parse(SMALL), tmp_path_factory.mktemp("keras") / "a.h5"
+    keras_files.write_h5(path, keras(arch, lively(arch, pixels=FEW)))
+    import_weights(path, arch)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def h5(tmp_path: Path) -> Path:
-    arch = archdsl.parse(SMALL)
-    keras_files.write_h5(tmp_path / "a.h5", keras(arch, lively(arch, pixels=FEW)))
-    import_weights(tmp_path / "a.h5", arch)
-    return tmp_path / "a.h5"
+def h5(tmp_path: Path, sound: bytes) -> Path:
+    path = tmp_path / "a.h5"
+    path.write_bytes(sound)
+    return path
 
 
 KERNEL = "model_weights/conv2d/conv2d/kernel"
