@@ -29,18 +29,19 @@ PACKAGES = ("archdsl/lang", "archdsl/lang/dialects", "archdsl/ir", "archdsl/pass
 
 QUICK = (
     *("tests/test_lang_golden.py", "tests/test_lang_parts.py", "tests/test_language.py"),
-    *("tests/test_diagnostics.py", "tests/test_passes.py", "tests/test_json_schema.py"),
+    *("tests/test_diagnostics.py", "tests/test_passes.py", "tests/test_executor.py"),
     *("tests/test_dialects.py", "tests/test_dialects_golden.py", "tests/test_dialects_bounds.py"),
-    *("tests/test_dialects_timm.py", "tests/test_equality.py", "tests/test_members.py"),
+    *("tests/test_dialects_timm.py", "tests/test_json_schema.py", "tests/test_equality.py"),
+    *("tests/test_members.py", "tests/test_api.py", "tests/test_cost_lines.py"),
     *("archdsl/lang", "archdsl/ir", "archdsl/passes"),
 )
 """What is run first: quick, and about the core."""
 
 REST = (
-    *("tests/test_api.py", "tests/test_limits.py", "tests/test_hostile.py"),
-    *("tests/test_testing.py", "tests/test_cost_lines.py", "tests/test_space.py"),
+    *("tests/test_limits.py", "tests/test_hostile.py", "tests/test_testing.py"),
     *("tests/test_cli.py", "tests/test_cli_golden.py", "tests/test_cli_hostile.py"),
-    *("tests/test_compile.py", "tests/test_variants.py"),
+    *("tests/test_compile.py", "tests/test_space.py", "tests/test_variants.py"),
+    *("tests/test_roofline.py", "tests/test_quantization.py"),
 )
 """What is run on mutants that survive those: what else runs the core, and loads no framework."""
 
