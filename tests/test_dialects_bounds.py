@@ -83,6 +83,11 @@ def test_the_most_words_and_signs(dialect: str, monkeypatch: pytest.MonkeyPatch)
     if dialect == "timm":
         assert said(f"# {most}\n{most} # {most}", dialect) != beyond
     assert said(most.replace("1 ]", "1, 1]"), dialect) == beyond
+    with pytest.raises(ArchError) as caught:
+        dialects.read(SourceText("net.x", most.replace("1 ]", "1, 22]")), dialect)
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert found.span.text == "22"
     with raised(tokens=1_203):
         assert said(most.replace("1 ]", "1, 1]"), dialect) != beyond
 

@@ -279,12 +279,14 @@ class _Network:
         for key, least, what in (
             ("cc", 1, "conditional convolutions, whose kernels depend on the image (CondConv)"),
             ("p", 1 if kind == "uir" else 2, "depthwise or larger kernel at the projection"),
-            ("a", 2 if kind == "ir" else 99, "larger kernel at the expansion"),
-            ("d", 99 if kind in ("mqa", "mha") else 1, "space to depth"),
-            ("se", 0 if kind == "uir" else 99, "squeeze-and-excitation in a `uir`"),
+            ("a", 2 if kind == "ir" else None, "larger kernel at the expansion"),
+            ("d", None if kind in ("mqa", "mha") else 1, "space to depth"),
+            ("se", 0 if kind == "uir" else None, "squeeze-and-excitation in a `uir`"),
         ):
             amount = words.number(key)
-            if isinstance(amount, (int, float)) and least <= amount and least != 99 and amount:
+            if least is None or isinstance(amount, str):
+                continue
+            if amount and least <= amount:
                 span = words.at(key)
                 reading.refuse(f"{quoted(span.text)}: the language has no {what}", span)
         if "nmi" in words.flags:
