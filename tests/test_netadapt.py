@@ -923,14 +923,14 @@ def test_a_folder_of_another_adaptation_is_left_alone(run: Run, tmp_path: Path) 
     )
     (tmp_path / "mine2.py").write_text(EVALUATORS, encoding="utf-8")
     for changed, said in (
-        (("other.arch", *asked[1:]), "has another network and target in µs\n"),
+        (("other.arch", *asked[1:]), "it differs in network and target in µs\n"),
         (
             ("renamed.arch", *asked[1:]),
-            "has another name and network\n  = help: name: small there, tall here",
+            "it differs in name and network\n  = help: name: small there, tall here",
         ),
         (
             (asked[0], "--device", "pixel1-cpu-fp32-fitted", *asked[3:]),
-            "has another device and tar",
+            "it differs in device and tar",
         ),
         ((*asked, "--target-ratio", 0.8), "target in µs: "),
         ((*asked, "--step", 0.03), "= help: step: 0.02 there, 0.03 here"),
@@ -938,7 +938,7 @@ def test_a_folder_of_another_adaptation_is_left_alone(run: Run, tmp_path: Path) 
     ):
         result = run(*changed)
         assert result.exit_code == 1, result.output
-        assert "error[E1017]: the adaptation in steps has another " in result.stderr
+        assert "error[E1017]: the adaptation in steps is not this one: " in result.stderr
         assert said in result.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "steps").iterdir()} == before
     # How much is done at once, and how many steps, may change.

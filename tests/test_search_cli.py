@@ -262,7 +262,7 @@ def test_a_folder_has_the_results_of_one_study_wherever_that_is(run: Run, folder
     for words in ((*other, "--storage", url), (*asked, "--seed", "1", "--storage", "a.journal")):
         result = run(*words)
         assert result.exit_code == 1 and not result.stdout
-        assert "error[E1006]: the study in out has another" in result.stderr
+        assert "error[E1006]: the study in out is not this one" in result.stderr
     assert "seed: 0 there, 1 here" in result.stderr
     assert {path: path.read_bytes() for path in before} == before
     assert not (folder / "a.journal").exists()

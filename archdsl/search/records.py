@@ -293,7 +293,7 @@ def require_same(
         for key in different
         if key not in _UNSHOWN
     ]
-    message = f"the {what} in {where} has another {listed(words, 'and')}"
+    message = f"the {what} in {where} is not this one: it differs in {listed(words, 'and')}"
     help = "\n".join([*shown, "go on with what it was begun with, or keep this one elsewhere"])
     raise ArchError([Diagnostic(code, message, None, help)])
 
