@@ -296,7 +296,8 @@ class Block:
             return self.made("mha", self.attention(repeats))
         if any(channels != heads * width for channels in inputs):
             shown = listed([str(channels) for channels in inputs], "and")
-            message = f"timm's `mha` passes over `d`: {heads} heads share its {shown} channels"
+            shared = "one head has" if heads == 1 else f"{heads} heads share"
+            message = f"timm's `mha` passes over `d`: {shared} its {shown} channels"
             self.reading.error("E0207", message, words.at("d"))
             return []
         if words.number("v") not in (None, 1):
