@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import json
 import os
 import resource
 import signal
-import sys
 import time
 import traceback
 import types
@@ -183,7 +183,7 @@ def _with_fault(
 
 def switch(module: str, function: str, file: str, source: str) -> None:
     """Give a function, wherever it is referred to, the code that it has in another source."""
-    live = sys.modules[module]
+    live = importlib.import_module(module)
     scope = {**vars(live)}
     exec(compile(source, file, "exec"), scope)
     old, new = (_function(where, function) for where in (vars(live), scope))
