@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 import archdsl
 from archdsl.lang.decode import decode
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, in_order, listed, quoted, render
+from archdsl.lang.dialects.json import read_json, write_json
 from archdsl.lang.fields import Width
 from archdsl.lang.grammar import Unexpected, grammar
 from archdsl.lang.origins import Origins
@@ -621,3 +622,13 @@ def test_squeezed() -> None:
 def test_deepened() -> None:
     assert [deepened(n, attributes("depth 1.2")) for n in (1, 2, 5, 10)] == [2, 3, 6, 12]
     assert [deepened(n, attributes("depth 0.1")) for n in (1, 9, 11)] == [1, 1, 2]
+
+
+def test_a_source_is_no_longer_in_a_text_than_in_json() -> None:
+    text = 'arch net source "{}" input 8x8x3 stem {{ conv_o16 }}'
+    spec = archdsl.parse(text.format("x" * 1000)).spec
+    assert archdsl.parse(read_json(SourceText("net.json", write_json(spec)))).spec == spec
+    (found,) = archdsl.check(text.format("x" * 1001))
+    assert found.code == "E0403"
+    assert found.message.endswith("must have at most 1000 characters")
+    assert found.span is not None and found.span.text == f'"{"x" * 1001}"'

@@ -12,10 +12,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from archdsl.lang.decode import DRAWS, decode
 from archdsl.lang.diagnostics import Diagnostic, did_you_mean, listed, quoted
+from archdsl.lang.fields import Text
 from archdsl.lang.origins import Origins
 from archdsl.lang.recovery import without_equals
 from archdsl.lang.source import Span
@@ -236,7 +237,12 @@ class _Elaboration:
         if item.value is None:
             self.error("E0405", "`source` needs a text in quotes", item.keyword)
             return None
-        return unquoted(item.value)
+        try:
+            return _TEXT.validate_python(unquoted(item.value))
+        except ValidationError as errors:
+            (error,) = errors.errors(include_url=False, include_input=False)
+            self.error("E0403", f"{quoted(item.value.text)}: {sentence(error)}", item.value)
+            return None
 
     def no_settings(self, item: Statement) -> None:
         for setting in item.settings:
@@ -513,6 +519,8 @@ class _Elaboration:
 
 
 _NAMES = {first: re.compile(rf"[{first}][a-z0-9_]{{0,63}}") for first in ("a-z", "a-z0-9")}
+
+_TEXT: TypeAdapter[str] = TypeAdapter(Text)
 
 _MODELS: dict[str, type[BaseModel]] = {"norm": Norm, "round": Rounding, "se": SqueezeExcite}
 
