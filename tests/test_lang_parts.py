@@ -535,7 +535,9 @@ def test_as_many_words_as_a_text_may_have() -> None:
 
 
 def test_as_long_as_a_word_may_be() -> None:
-    assert checked(f"{NET} published a={'x' * 900} source {'x' * MAX_WORD}") == []
+    assert checked(f"{NET} published a={'x' * 900} source {'x' * 1000}") == []
+    (told,) = checked(f"{NET} source {'x' * MAX_WORD}")
+    assert told[:2] == ("E0403", f"`{'x' * 39}…`: must have at most 1000 characters")
     _, found = checked(f"{NET} source {'x' * (MAX_WORD + 1)}")
     assert found == (
         "E0110",
