@@ -737,7 +737,9 @@ def unruly(arch):
         print("what went wrong", file=sys.stderr, flush=True)
         os._exit(3)
     if kind == "hanging":
-        child = subprocess.Popen(["sleep", "100"], start_new_session=True)
+        # The shell in between has ended: nobody is the parent of the first sleep.
+        script = '(sleep 100 & echo $! > "$PIDS.orphan"); exec sleep 100'
+        child = subprocess.Popen(["sh", "-c", script], start_new_session=True)
         Path(os.environ["PIDS"]).write_text(str(child.pid))
         time.sleep(100)
     if kind == "closed":
@@ -829,6 +831,7 @@ def test_children_that_misbehave_cost_their_own_network_alone(module: Path) -> N
     }
     # What a child had started, even in a session of its own, is ended with it.
     assert gone(int((module / "pids").read_text()))
+    assert gone(int((module / "pids.orphan").read_text()))
     assert "what went wrong" in log.read_text()
 
 

@@ -13,10 +13,10 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from archdsl.compiler import parse
 from archdsl.lang.diagnostics import ArchError
@@ -129,29 +129,47 @@ def _listen(orders: IO[str], waiting: queue.SimpleQueue[dict[str, Any]]) -> None
 
 
 def end_tree(process: int) -> None:
-    """Kill a process that leads a session, its group, and all that they started and that live.
+    """Kill a process that leads a session, all that it started, and their whole sessions.
 
-    Programs are in sessions of their own. Where there is no `/proc`, the group is all.
+    So who started another and has ended itself, as `(sleep 100 &)` does, leaves nobody behind: the
+    session stays the same, unless one of its own was begun. Programs are in sessions of their own.
+    Where there is no `/proc`, the group is all.
     """
-    found = _descendants(process)
-    for other in found:
-        with suppress(OSError):
-            os.kill(other, signal.SIGKILL)
+    running = _running()
+    tree = _descendants(process, running)
+    sessions = {process, *(running[other].session for other in tree)}
+    for other, (_, session) in running.items():
+        if other != process and (other in tree or session in sessions):
+            with suppress(OSError):
+                os.kill(other, signal.SIGKILL)
     with suppress(OSError):
         os.killpg(process, signal.SIGKILL)
 
 
-def _descendants(process: int) -> list[int]:
-    children: dict[int, list[int]] = {}
+class _Process(NamedTuple):
+    parent: int
+    session: int
+
+
+def _running() -> dict[int, _Process]:
+    """All processes of this machine that `/proc` shows."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
         with suppress(OSError, ValueError, IndexError):
             # The name in brackets may have blanks and brackets of its own.
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(folder.name))
-    found: list[int] = []
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            found[int(folder.name)] = _Process(int(words[1]), int(words[3]))
+    return found
+
+
+def _descendants(process: int, running: Mapping[int, _Process]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for number, one in running.items():
+        children.setdefault(one.parent, []).append(number)
+    found: set[int] = set()
     waiting = [process]
     while waiting:
         behind = children.get(waiting.pop(), [])
-        found += behind
+        found.update(behind)
         waiting += behind
     return found
