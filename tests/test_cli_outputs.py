@@ -71,6 +71,34 @@ def test_the_table_has_every_command() -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "marks"),
+    [
+        ("search", ("study.json", "study.journal")),
+        ("oneshot", ("progress.pt", "coarse/progress.pt", "fine/progress.pt")),
+        ("netadapt", ("evaluations.jsonl",)),
+    ],
+)
+def test_a_folder_has_the_results_of_one_command(command: str, marks: tuple[str, ...]) -> None:
+    asked = {
+        "search": "search mnv4_coarse --objective macs --budget 1 -o",
+        "oneshot": "oneshot mnv4_coarse -o",
+        "netadapt": "netadapt net.arch --device pixel6-cpu-int8 --target-ratio 0.9 --report",
+    }
+    for number, mark in enumerate(marks):
+        folder = Path(f"kept{number}")
+        place = folder / mark
+        place.parent.mkdir(parents=True)
+        place.touch()
+        for other in asked.keys() - {command}:
+            result = CliRunner().invoke(program, [*asked[other].split(), str(folder)])
+            assert result.exit_code == 2, result.output
+            option = asked[other].split()[-1]
+            said = f"{option} {folder}: has the results of `archdsl {command}`; take another folder"
+            assert said in " ".join(result.stderr.split())
+        assert [path for path in folder.rglob("*") if path.is_file()] == [place]
+
+
+@pytest.mark.parametrize(
     "words", ["bench-kit --runtime onnxruntime", "space sample mnasnet_space -n 2"]
 )
 def test_a_dash_is_no_folder(words: str) -> None:

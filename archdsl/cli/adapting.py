@@ -25,6 +25,7 @@ from archdsl.cli.options import (
     one_device,
     output_option,
     overridable,
+    require_unmixed,
     within,
     writable,
 )
@@ -407,7 +408,7 @@ def _reportable(path: str, file: str, weights: str | None) -> None:
     """Refuse a report that could not be written.
 
     Raises:
-        Refusal: it has no folder, or is a file that is read.
+        Refusal: it has no folder, is a file that is read, or a folder of another command's.
     """
     if path == "-":
         raise Refusal("--report -: name a folder or a file; --json prints it")
@@ -419,6 +420,7 @@ def _reportable(path: str, file: str, weights: str | None) -> None:
         raise Refusal(f"--report {path}: is neither a folder, nor a .json or .csv file")
     if not folder.parent.is_dir():
         raise Refusal(f"--report {path}: there is no folder {folder.parent}")
+    require_unmixed(folder, "netadapt", "--report")
 
 
 def _write_report(path: str | None, run: NetAdapt, chosen: Chosen) -> None:

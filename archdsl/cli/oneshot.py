@@ -17,6 +17,7 @@ from archdsl.cli.options import (
     as_json,
     device_option,
     one_device,
+    require_unmixed,
     results_folder,
     within,
 )
@@ -110,6 +111,7 @@ def oneshot(
     objectives = _objectives(device, target_ms)
     space = load_space(file)
     folder = results_folder(out or f"{space.name}-oneshot")
+    require_unmixed(folder, "oneshot")
     if size is None and data == _DIGITS:
         size = _DIGITS_SIZE
     settings: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}

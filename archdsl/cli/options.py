@@ -311,6 +311,27 @@ def results_folder(out: str, hint: str = "") -> Path:
     return folder
 
 
+_MARKS = {
+    "search": ("study.json", "study.journal"),
+    "oneshot": ("progress.pt", "coarse/progress.pt", "fine/progress.pt"),
+    "netadapt": ("evaluations.jsonl",),
+}
+"""For each command what only its folders have."""
+
+
+def require_unmixed(folder: Path, command: str, option: str = "-o") -> None:
+    """Refuse a folder that has the results of another command.
+
+    Raises:
+        Refusal: it has.
+    """
+    for other, marks in _MARKS.items():
+        if other != command and any((folder / mark).exists() for mark in marks):
+            raise Refusal(
+                f"{option} {folder}: has the results of `archdsl {other}`; take another folder"
+            )
+
+
 def key_values(
     ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, str]:

@@ -17,6 +17,7 @@ from archdsl.cli.options import (
     device_option,
     devices,
     key_values,
+    require_unmixed,
     results_folder,
     within,
 )
@@ -227,6 +228,7 @@ def search(
     if chosen.evaluator is None and chosen.program is None:
         _require_costs_alone(objectives, chosen, engine)
     folder = results_folder(out or f"{space.name}-search")
+    require_unmixed(folder, "search")
     where = storage or str(folder / "study.journal")
     cluster: dict[str, Any] | None = None
     if engine == "ray":
