@@ -43,6 +43,7 @@ from archdsl.search.outcomes import EvaluatorError, Failed
 from archdsl.search.reading import read_plan
 from archdsl.search.records import require_same
 from archdsl.search.space import Space, Vector
+from archdsl.search.storages import locked
 from archdsl.search.study import digest_of
 from archdsl.search.tables import Tables
 from archdsl.weights.tensors import safetensors
@@ -63,6 +64,8 @@ _COMMON = (
 """Settings that the training of the winner has in common with the search."""
 
 _CHECKPOINT = "progress.pt"
+_LOCK = "progress.lock"
+"""What a search holds for as long as it is at work in a folder."""
 
 _EVERY = 20.0
 """Seconds between two times that what is done is kept."""
@@ -225,6 +228,7 @@ def search(
             cannot be.
         Failed: training diverged, or networks do not give a number for each class.
         EvaluatorError: PyTorch has no such device.
+        Busy: another process is at work in the folder.
         OSError, ImportError: data or folder cannot be read or written; a package is missing.
     """
     chosen = settings or Settings()
@@ -431,16 +435,20 @@ class OneShot:
         """Search, or go on searching where the folder has a search that was ended.
 
         Raises:
-            Failed, ArchError, OSError: as `search` says.
+            Failed, ArchError, Busy, OSError: as `search` says.
         """
         started = time.perf_counter()
+        target = None if folder is None else Path(folder)
+        lock = None
+        if target:
+            target.mkdir(exist_ok=True)
+            lock = locked(os.fspath(target / _LOCK))
         before = torch.get_num_threads()
         torch.set_num_threads(self.settings.threads)
         try:
             with torch.random.fork_rng(devices=()):
                 module = self.net.load(self.settings.seed).to(self.settings.device)
                 optimizer = _optimizer(module, self.settings)
-                target = None if folder is None else Path(folder)
                 done = self._restore(target, module, optimizer) if target else 0.0
                 saved = time.monotonic()
                 with _whole_steps() as interrupted:
@@ -455,11 +463,12 @@ class OneShot:
                             watch(self.step, self.settings.steps)
                 winner = self._winner(module, done + time.perf_counter() - started)
                 if target:
-                    target.mkdir(exist_ok=True)
                     write_together({target / name: data for name, data in winner.files().items()})
                 return winner
         finally:
             torch.set_num_threads(before)
+            if lock is not None:
+                os.close(lock)
 
     def _winner(self, module: Any, seconds: float) -> Winner:
         vector = self.controller.best()
@@ -512,7 +521,6 @@ class OneShot:
         }
 
     def _save(self, folder: Path, module: Any, optimizer: Any, seconds: float) -> None:
-        folder.mkdir(exist_ok=True)
         state = {
             "about": json.dumps(
                 {

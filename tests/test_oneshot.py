@@ -19,6 +19,7 @@ from archdsl.search.evaluators import resolve
 from archdsl.search.objectives import Objectives
 from archdsl.search.outcomes import Failed
 from archdsl.search.refining import refined
+from archdsl.search.storages import Busy
 from archdsl.search.tables import Tables
 
 torch = pytest.importorskip("torch")
@@ -138,7 +139,8 @@ def test_the_same_seed_gives_the_same_search_and_a_break_changes_nothing(
 def test_the_folder_has_the_winner_and_all_that_was_judged(data: str, tmp_path: Path) -> None:
     winner = oneshot(SPACE, data, folder=tmp_path / "found")
     found = tmp_path / "found"
-    names = {"judged.jsonl", "progress.pt", "report.json", "winner.arch", "winner.safetensors"}
+    winners = {"winner.arch", "winner.safetensors"}
+    names = {"judged.jsonl", "progress.lock", "progress.pt", "report.json", *winners}
     assert {path.name for path in found.iterdir()} == names
     arch = archdsl.load(str(found / "winner.arch"))
     assert arch.to_text() == winner.text
@@ -213,6 +215,21 @@ def test_a_folder_of_another_search_or_of_none(data: str, tmp_path: Path) -> Non
         with pytest.raises(archdsl.ArchError, match="no search that can be gone on with") as caught:
             oneshot(SPACE, data, folder=tmp_path, steps=2)
         assert caught.value.diagnostics[0].code == "E1009"
+
+
+def test_two_searches_do_not_share_a_folder(data: str, tmp_path: Path) -> None:
+    others: list[Any] = []
+
+    def begin_another(done: int, steps: int) -> None:
+        with pytest.raises(Busy, match="another process is at work on"):
+            oneshot(SPACE, data, folder=tmp_path / "found", steps=2)
+        (tmp_path / "tiny.arch").write_text(SPACE)
+        others.append(run(str(tmp_path / "tiny.arch"), "--data", data, "-o", f"{tmp_path}/found"))
+
+    whole = oneshot(SPACE, data, folder=tmp_path / "found", steps=2, watch=begin_another)
+    assert [other.exit_code for other in others] == [2, 2]
+    assert "another process is at work on" in others[0].stderr
+    assert oneshot(SPACE, data, folder=tmp_path / "found", steps=2).history == whole.history
 
 
 class _Evil:

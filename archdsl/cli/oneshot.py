@@ -107,6 +107,7 @@ def oneshot(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from archdsl.backend import BackendError
     from archdsl.search.outcomes import EvaluatorError, Failed
+    from archdsl.search.storages import Busy
 
     objectives = _objectives(device, target_ms)
     space = load_space(file)
@@ -126,7 +127,7 @@ def oneshot(
             if stage is None:
                 stage = _refined(found[-1]["network"], folder)
             found.append(_stage(stage, name, data, objectives, settings, folder, quiet=json))
-    except (BackendError, EvaluatorError, Failed) as failure:
+    except (BackendError, Busy, EvaluatorError, Failed) as failure:
         raise Refusal(str(failure)) from None
     except ImportError as failure:
         raise Refusal(str(failure)) from None
