@@ -18,7 +18,7 @@ from archdsl.cli.program import program
 from archdsl.search.evaluators import resolve
 from archdsl.search.objectives import Objectives
 from archdsl.search.outcomes import Failed
-from archdsl.search.refining import refined
+from archdsl.search.refining import refined, require_refinable
 from archdsl.search.storages import Busy
 from archdsl.search.tables import Tables
 
@@ -292,6 +292,17 @@ def test_a_network_that_has_nothing_to_refine() -> None:
     assert caught.value.diagnostics[0].code == "E1016"
 
 
+@pytest.mark.parametrize(
+    "blocks", ["uib_m3_e4", "( k3 | uib_m{3,5}_e4 )", "each_r{1,2}_uib_m3_e{2,4}"]
+)
+def test_any_option_that_is_refined_is_enough(blocks: str) -> None:
+    text = SPACE.replace("k3_s22_e2_o{8,16}", f"k3_s22_e2_o{{8,16}} {blocks}")
+    require_refinable(archdsl.parse_space(text))
+    # Only stages are refined.
+    with pytest.raises(archdsl.ArchError, match="E1016"):
+        require_refinable(archdsl.parse_space(SPACE.replace("o8 }", f"o8 {blocks} }}")))
+
+
 # ------------------------------------------------------------------------------- the command line
 
 V4 = """
@@ -412,4 +423,6 @@ def test_a_space_that_has_no_fine_stage(
     done = run("tiny.arch", "--data", data, *QUICK, "--fine")
     assert done.exit_code == 1
     assert "E1016" in done.stderr
-    assert Path("tiny-oneshot/coarse/winner.arch").exists()
+    assert "`tiny` has no universal inverted bottleneck" in done.stderr
+    # It is said before anything is searched.
+    assert not Path("tiny-oneshot").exists()

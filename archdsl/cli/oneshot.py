@@ -107,10 +107,13 @@ def oneshot(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from archdsl.backend import BackendError
     from archdsl.search.outcomes import EvaluatorError, Failed
+    from archdsl.search.refining import require_refinable
     from archdsl.search.storages import Busy
 
     objectives = _objectives(device, target_ms)
     space = load_space(file)
+    if fine:
+        require_refinable(space)
     folder = results_folder(out or f"{space.name}-oneshot")
     require_unmixed(folder, "oneshot")
     if size is None and data == _DIGITS:

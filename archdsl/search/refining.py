@@ -14,6 +14,8 @@ from archdsl.compiler import Arch
 from archdsl.lang.diagnostics import ArchError, Diagnostic
 from archdsl.lang.printer import print_block, print_spec
 from archdsl.lang.spec import AnyBlock, Block, Stage, UniversalInvertedBottleneck
+from archdsl.search.reading import read_plan
+from archdsl.search.space import Space
 
 KERNELS = (0, 3, 5)
 """What each of the two depthwise convolutions is chosen from: none, or its size."""
@@ -37,9 +39,7 @@ def refined(arch: Arch) -> str:
     stages = [list(_runs(stage.blocks)) for stage in arch.spec.stages]
     found = [run[0] for runs in stages for run in runs if _refinable(run[0])]
     if not found:
-        message = f"`{arch.name}` has no universal inverted bottleneck, whose kernels are refined"
-        help = "the fine stage is for networks of `uib` blocks, such as those of mnv4_coarse"
-        raise ArchError([Diagnostic("E1016", message, None, help)])
+        raise _unrefinable(arch.name)
     expansions = sorted(
         {
             block.expansion
@@ -73,7 +73,30 @@ def refined(arch: Arch) -> str:
     return re.sub(rf"(?<!\S)({'|'.join(longest)})(?!\S)", lambda m: marked[m[0]], text)
 
 
-def _refinable(block: Block) -> bool:
+def require_refinable(space: Space) -> None:
+    """Refuse a space of which no network has a fine space around it.
+
+    Raises:
+        ArchError: no option of its stages is a block that is refined (E1016).
+    """
+    places = read_plan(space.source).places
+    menus = [place.menu for place in places if place.section.startswith("stages.")]
+    while menus:
+        for option in menus.pop().options:
+            if _refinable(option.block):
+                return
+            menus += option.layers
+    raise _unrefinable(space.name)
+
+
+def _unrefinable(name: str) -> ArchError:
+    """E1016 for a network or a space."""
+    message = f"`{name}` has no universal inverted bottleneck, whose kernels are refined"
+    help = "the fine stage is for networks of `uib` blocks, such as those of mnv4_coarse"
+    return ArchError([Diagnostic("E1016", message, None, help)])
+
+
+def _refinable(block: Block | None) -> bool:
     return isinstance(block, UniversalInvertedBottleneck)
 
 
