@@ -30,6 +30,9 @@ MAX_NESTING = 32
 MAX_PROFILES_TEXT = 1 << 18
 """Characters of a file of device profiles."""
 
+MAX_PROFILES_DEPTH = 16
+"""Tables and arrays inside each other, in a file of device profiles, and parts of a key there."""
+
 MAX_RESULTS = 1 << 25
 """Bytes of a file of measured times, of which ONNX Runtime's profiles have an event for every
 operator, or of accuracies."""

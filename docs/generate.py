@@ -372,6 +372,7 @@ _FIXED = {
     "nesting": "arrays and objects inside each other, in another library's notation",
     "errors": "errors that are reported of one text",
     "profiles_text": "characters of a file of device profiles",
+    "profiles_depth": "tables and arrays inside each other in such a file, and parts of a key",
     "skipped": "words of a text that are skipped, for they fit nowhere",
     "header": "bytes of a file's table of tensors",
     "tensors": "tensors of a checkpoint, or groups of its HDF5 file",

@@ -233,7 +233,17 @@ intervals."overhead.fixed_us" = [8, 12]
         ((GOOD, ""), ["E0902", "E0902"]),
         ((GOOD, "\0"), ["E0901"]),
         ((GOOD, "a = " + "[" * 20_000), ["E0901"]),
-        ((GOOD, "a." * 2_000 + "a = 1"), ["E0902", "E0902", "E0903"]),
+        ((GOOD, "a." * 15 + "a = 1"), ["E0902", "E0902", "E0903"]),
+        ((GOOD, "a." * 16 + "a = 1"), ["E0110"]),
+        ((GOOD, "a." * 60_000 + "b = 1"), ["E0110"]),
+        ((GOOD, "[" + "a . " * 60_000 + "b]"), ["E0110"]),
+        ((GOOD, "a = {" + '\'\'."\\".".' * 20_000 + "b = 1}"), ["E0110"]),
+        ((GOOD, 'a = """\'""""\nb = {c = \'x\', ' + "a." * 16 + "b = 1}"), ["E0110"]),
+        ((GOOD, "a.a.a.a." * 3 + "a.a = {" + "a.a = {" * 100 + "}" * 101), ["E0110"]),
+        ((GOOD, "a = " + "[" * 16 + "]" * 16), ["E0902", "E0902", "E0903"]),
+        ((GOOD, "a = " + "[" * 17 + "]" * 17), ["E0110"]),
+        ((GOOD, '"\\"' * 60_000), ["E0901"]),
+        ((GOOD, '"""' + '\\"""' * 60_000), ["E0901"]),
         ((GOOD, "#" * 300_000), ["E0110"]),
         ((GOOD, "device = 3\nprofile = []"), ["E0904", "E0904"]),
     ],
@@ -241,6 +251,18 @@ intervals."overhead.fixed_us" = [8, 12]
 )
 def test_hostile_profiles(change: tuple[str, str], found: list[str]) -> None:
     assert sorted(codes(GOOD.replace(*change))) == found
+
+
+def test_dots_that_join_no_keys() -> None:
+    dots = "a." * 40 + "a = 1"
+    for text in (
+        f"'{dots}'",
+        f"'My \\'  # {dots}",
+        f'"\\"{dots}"',
+        f'"""\n{dots}\n\\""" {dots}"""',
+    ):
+        assert read_profiles(SourceText("board.toml", GOOD.replace('"My board"', text)))
+    assert codes(GOOD.replace("38.4", f"[{'1.5, ' * 40}]")) == ["E0904"]
 
 
 def test_names_that_are_taken() -> None:

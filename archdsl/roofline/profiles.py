@@ -18,10 +18,21 @@ from archdsl.files import decode_source, read_source
 from archdsl.lang.diagnostics import ArchError, Diagnostic, did_you_mean, listed, quoted
 from archdsl.lang.source import SourceText, Span
 from archdsl.lang.values import sentence
-from archdsl.limits import MAX_ERRORS, MAX_PROFILES_TEXT
+from archdsl.limits import MAX_ERRORS, MAX_PROFILES_DEPTH, MAX_PROFILES_TEXT
 from archdsl.roofline.model import Device
 from archdsl.roofline.profile import Fault, ProfileFile
 from archdsl.roofline.toml_places import Place, places
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\[^\n])*+"?+|'[^'\n]*+'?+)"""
+_DEEP = re.compile(
+    r'''"""(?:[^\\]|\\.)*?(?:"{3,5}+|\\?\Z)|'''
+    r"'''.*?(?:'{3,5}+|\Z)|"
+    r"#[^\n]*+|"
+    rf"(?P<key>{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_PROFILES_DEPTH},}}+)|{_PART}",
+    re.S,
+)
+"""A key of too many parts. What may look like one, texts and comments, is stepped over, and so is
+what is cut off: whatever a text is, it is gone through once."""
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -59,8 +70,13 @@ def _toml(source: SourceText) -> dict[str, Any]:
     if len(source.text) > MAX_PROFILES_TEXT:
         message = f"a file of profiles has at most {MAX_PROFILES_TEXT:,} characters"
         raise ArchError([Diagnostic("E0110", message, source.span(0, 0))])
+    # What tomllib takes, and what the places of the text do, grows with the square of the depth.
+    deep = next((found for found in _DEEP.finditer(source.text) if found["key"]), None)
+    if deep is not None:
+        message = f"a key of a profile has at most {MAX_PROFILES_DEPTH} parts, joined by dots"
+        raise ArchError([Diagnostic("E0110", message, source.span(*deep.span("key")))])
     try:
-        return tomllib.loads(source.text)
+        data = tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = _AT.search(message)
@@ -78,6 +94,22 @@ def _toml(source: SourceText) -> dict[str, Any]:
     except ValueError as error:
         text = f"this is not TOML that can be read: {error}"
         raise ArchError([Diagnostic("E0901", text, source.span(0, 0))]) from None
+    if _is_deep(data):
+        message = (
+            "tables and arrays of a file of profiles stand inside each other at most "
+            f"{MAX_PROFILES_DEPTH} deep"
+        )
+        raise ArchError([Diagnostic("E0110", message, source.span(0, 0))])
+    return data
+
+
+def _is_deep(data: dict[str, Any]) -> bool:
+    """Whether tables and arrays are nested beyond the limit."""
+    level: list[Any] = [data]
+    for _ in range(MAX_PROFILES_DEPTH + 1):
+        nested = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for inner in nested for one in inner if isinstance(one, (dict, list))]
+    return bool(level)
 
 
 class _Where:
