@@ -601,6 +601,7 @@ def test_a_whole_module_is_refused(tmp_path: Path) -> None:
         ({"a.weight": torch.zeros(2, dtype=torch.int8)}, "is of torch.int8"),
         ({"a.weight": torch.eye(2).to_sparse()}, "torch.sparse_coo"),
         ({"a.weight": torch.zeros(2, dtype=torch.complex64)}, "is of torch.complex64"),
+        ({"a.weight": torch.zeros(2, device="meta")}, "has no values: it is on the device `meta`"),
     ],
 )
 def test_what_is_no_state(value: object, said: str, tmp_path: Path) -> None:

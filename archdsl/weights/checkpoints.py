@@ -151,6 +151,8 @@ def _pytorch(path: str | os.PathLike[str]) -> Checkpoint:
             continue
         if value.layout != torch.strided or not value.is_floating_point():
             raise Unreadable(f"{quoted(key, 100)} is of {value.dtype}, {value.layout}")
+        if value.is_meta:
+            raise Unreadable(f"{quoted(key, 100)} has no values: it is on the device `meta`")
         tensors[key] = Tensor(tuple(value.shape), partial(_array, torch, value))
     if len(tensors) > MAX_TENSORS:
         raise Unreadable(f"it has {len(tensors):,} tensors; the limit is {MAX_TENSORS:,}")
