@@ -268,6 +268,7 @@ def test_times_of_another_file_than_the_kits(tmp_path: Path) -> None:
         ("[" * 100_000, "E0907"),
         ("[1e999]", "E0907"),
         ("[" + "9" * 5000 + "]", "E0907"),
+        ('{"networks": [{"name": "mnv2", "us": 5, "us": 6}]}', "E0907"),
         ("{}", "E0907"),
         ({"models": []}, "E0907"),
         ([{"dur": 3, "name": "session_initialization"}], "E0907"),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from archdsl.calibration.json_places import Path, place
 from archdsl.lang.diagnostics import ArchError, Diagnostic
+from archdsl.lang.dialects.json import KeyTwiceError, unique_keys
 from archdsl.lang.source import SourceText, Span
 from archdsl.limits import MAX_MEASURED, MAX_TEXT
 
@@ -109,13 +110,15 @@ def read_json(source: SourceText) -> Any:
         ArchError: E0907, it is none.
     """
     try:
-        return json.loads(source.text, parse_int=_whole)
+        return json.loads(source.text, parse_int=_whole, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         cut = " (is the file whole?)" if error.pos >= len(source.text.rstrip()) else ""
         what = re.sub(r"( starting)? at$", "", error.msg[:1].lower() + error.msg[1:])
         raise unreadable(source, f"this is not JSON: {what}{cut}", error.pos) from None
     except RecursionError:
         raise unreadable(source, "this is not JSON that can be read: nested too deeply") from None
+    except KeyTwiceError as error:
+        raise unreadable(source, f"this is not JSON that can be read: {error}") from None
     except ValueError:
         raise unreadable(source, "this is not JSON that can be read: a number too long") from None
 

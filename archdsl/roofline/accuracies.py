@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from archdsl.lang.diagnostics import ArchError, Diagnostic, quoted
+from archdsl.lang.dialects.json import KeyTwiceError, unique_keys
 from archdsl.lang.source import SourceText
 from archdsl.limits import MAX_RESULTS
 
@@ -90,7 +91,7 @@ def _csv_rows(source: SourceText) -> Iterator[Row]:
 
 
 def _json_rows(source: SourceText) -> Iterator[Row]:
-    whole = _json(source.text)
+    whole = _json(source, source.text)
     if isinstance(whole, dict) and not any(key in whole for key in _NAMES):
         yield from ((1, name, value) for name, value in whole.items())
         return
@@ -99,7 +100,7 @@ def _json_rows(source: SourceText) -> Iterator[Row]:
         rows = [(1, row) for row in whole]
     elif whole is None:
         lines = enumerate(source.text.split("\n"), 1)
-        rows = [(number, _json(line)) for number, line in lines if line.strip()]
+        rows = [(number, _json(source, line, number)) for number, line in lines if line.strip()]
     for line, row in rows:
         key = next((key for key in _NAMES if isinstance(row, dict) and key in row), None)
         if key is None or "accuracy" not in row:
@@ -107,10 +108,12 @@ def _json_rows(source: SourceText) -> Iterator[Row]:
         yield line, row[key], row["accuracy"]
 
 
-def _json(text: str) -> Any:
-    """The value of a JSON text; None for what is none."""
+def _json(source: SourceText, text: str, line: int = 1) -> Any:
+    """The value of a JSON text, a line of the source or all of it; None for what is none."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except KeyTwiceError as error:
+        raise _unreadable(source, line, str(error)) from None
     except (ValueError, RecursionError):
         return None
 

@@ -68,7 +68,7 @@ def json_schema() -> dict[str, Any]:
 def _loads(source: SourceText) -> Any:
     try:
         return json.loads(
-            source.text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+            source.text, parse_constant=_refuse_constant, object_pairs_hook=unique_keys
         )
     except json.JSONDecodeError as error:
         at = min(error.pos, max(len(source.text) - 1, 0))
@@ -94,12 +94,21 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class KeyTwiceError(ValueError):
+    """An object of JSON has two values under one key."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `object_pairs_hook`.
+
+    Raises:
+        KeyTwiceError: the last value would be taken, and nothing said of the others.
+    """
     result = dict(pairs)
     if len(result) != len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"the key {quoted(twice)} stands twice in one object")
+        raise KeyTwiceError(f"the key {quoted(twice)} stands twice in one object")
     return result
 
 
