@@ -172,6 +172,16 @@ def test_npz_entries_that_lie(entry: bytes, said: str, tmp_path: Path) -> None:
     assert said in refused(lambda: read_images(tmp_path / "x.npz", ARCH))
 
 
+def test_npz_with_two_arrays_of_a_name(tmp_path: Path) -> None:
+    entry = _header("(1, 32, 32, 3)") + bytes(4 * 32 * 32 * 3)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", entry)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("images.npy", entry)
+    said = refused(lambda: read_images(tmp_path / "x.npz", ARCH))
+    assert "has 2 entries called `images.npy`" in said
+
+
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     """128 MiB of zeros in some hundred KiB, of another shape than the network's."""
     with (

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,8 +210,10 @@ class NpzArchive:
 
     def __init__(self, archive: zipfile.ZipFile, what: str, refuse: Refuse) -> None:
         self._archive, self._what, self._refuse = archive, what, refuse
-        files = {info.filename for info in archive.infolist()}
-        for name in files:
+        files = Counter(info.filename for info in archive.infolist())
+        for name, count in files.items():
+            if count > 1:
+                refuse(f"{what}: has {count:,} entries called {quoted(name, 100)}", None)
             # Its name stands twice, and is compared.
             archive.open(name).close()
         self.names = sorted(n.removesuffix(".npy") for n in files if n.endswith(".npy"))
