@@ -148,14 +148,14 @@ def test_options_of_a_file_that_is_not_named(run: Run) -> None:
 
 @pytest.mark.parametrize("file", ["net.onnx", "net.tflite", "net.py"])
 def test_random_corruptions_of_artefacts(run: Run, file: str) -> None:
-    """A hundred of each: every file that is not the same is told, and none is run to tell."""
+    """300 of each: every file that is not the same is told, and none is run to tell."""
     del run
     sound = Path(file).read_bytes()
     made = archdsl.compile(
         archdsl.load("net.arch"), TO[Path(file).suffix], weights="net.safetensors", filename=file
     )
     chance = random.Random(0)
-    for _ in range(100):
+    for _ in range(300):
         data = corrupted(sound, chance)
         Path(file).write_bytes(data)
         found = departures(file, made)
