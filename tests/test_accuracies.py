@@ -120,6 +120,34 @@ def test_the_front_of_a_search_is_ranked_by_its_own_accuracies(
     assert head.split()[:4] == ["network", "accuracy", "ms", "reward"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_networks_of_another_study_are_told_by_their_counts(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    total = archdsl.load("mnv2").total
+    macs = total.macs_conv_linear + total.macs_attention
+    table = Path(f"trials.{suffix}")
+
+    def ranked(params: object, macs: object) -> Result:
+        row = {"name": "mnv2", "accuracy": 0.5, "params": params, "macs": macs}
+        lines = [",".join(row), ",".join(map(str, row.values()))]
+        table.write_text("\n".join(lines) if suffix == "csv" else json.dumps(row))
+        words = ("--device", DEVICE, "--target-ms", "5", "--accuracies", table)
+        results = run("rank", "mnv2", *words), run("rank", *words)
+        assert results[0].exit_code == results[1].exit_code
+        return results[0]
+
+    for other in ((total.params + 1, macs), (total.params, macs + 1)):
+        result = ranked(*other)
+        assert result.exit_code == 2 and not result.stdout
+        said = "it is another mnv2 that has an accuracy there: of {:,} parameters and {:,} MACs"
+        assert said.format(*other) in " ".join(result.stderr.split())
+    # The second is of a batch, and the last are in other units.
+    for same in ((total.params, macs), (total.params, 4 * macs), ("", ""), (3.5, 300.8)):
+        assert ranked(*same).exit_code == 0
+
+
 def test_published_networks_are_ranked_by_a_table_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{"mnv2": 0.5, "mnv2_140": 0.625, "another": 0.75}')

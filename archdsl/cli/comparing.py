@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -27,17 +28,25 @@ from archdsl.cli.pictures import checked_suffix, picture
 from archdsl.cli.table import Row, columns_wide, write_table
 
 if TYPE_CHECKING:
+    from archdsl.compiler import Arch
     from archdsl.passes.cost import Dtype
+    from archdsl.roofline.accuracies import Counts
     from archdsl.roofline.model import Device
     from archdsl.roofline.sweep import Candidate, Sweep
 
 
 def _candidates(
-    files: tuple[str, ...], overrides: Overrides, accuracies: dict[str, float] | None = None
+    files: tuple[str, ...],
+    overrides: Overrides,
+    accuracies: dict[str, float] | None = None,
+    counts: Iterable[Counts] = (),
 ) -> list[Candidate]:
     """The networks of the FILEs, or every published one whose top-1 is known.
 
-    Accuracies by name take the place of what is published.
+    Accuracies by name take the place of what is published; `counts` say of which networks they are.
+
+    Raises:
+        Refusal: there are no FILEs to change, or one has only its name in common with those.
     """
     from archdsl.library import networks, top1_of
     from archdsl.roofline.sweep import Candidate
@@ -46,11 +55,32 @@ def _candidates(
     if asked and not files:
         raise Refusal(f"--{asked[0]}: of such networks no top-1 is published; name FILEs")
     found = []
+    counted: dict[str, list[Counts]] = {}
+    for count in counts:
+        counted.setdefault(count.name, []).append(count)
     for arch in (load(file, overrides) for file in files) if files else networks():
         top1 = top1_of(arch) if accuracies is None else accuracies.get(arch.name)
         if files or top1 is not None:
+            _require_same(arch, counted.get(arch.name, []))
             found.append(Candidate(arch.name, arch.work, top1))
     return found
+
+
+def _require_same(arch: Arch, counts: Iterable[Counts]) -> None:
+    """Refuse a network that has only its name in common with one of a table.
+
+    Raises:
+        Refusal: it has.
+    """
+    params, macs = arch.total.params, arch.total.macs_conv_linear + arch.total.macs_attention
+    for there in counts:
+        # A search counts the MACs of a batch.
+        if there.params != params or there.macs % max(macs, 1):
+            raise Refusal(
+                f"--accuracies: it is another {visible(arch.name)} that has an accuracy there: of "
+                f"{there.params:,} parameters and {there.macs:,} MACs, and this one has "
+                f"{params:,} and {macs:,}"
+            )
 
 
 def _range(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, float]:
@@ -246,7 +276,7 @@ def rank(
       archdsl rank net-search/front/*.arch --accuracies net-search/trials.csv \\
         --device pixel6-cpu-int8 --target-ms 2
     """
-    from archdsl.roofline.accuracies import read_accuracies
+    from archdsl.roofline.accuracies import accuracies_of, counts_of, read_table
     from archdsl.roofline.extrapolation import extrapolated_together
     from archdsl.roofline.pareto import front
     from archdsl.roofline.reward import HARD, SOFT, mnasnet_reward
@@ -261,8 +291,10 @@ def rank(
         raise Refusal(f"--device: {target.name} has a ridge point and no times; see archdsl sweep")
     known: list[Candidate] = []
     unknown: list[Candidate] = []
-    table = None if accuracies is None else read_accuracies(accuracies)
-    for candidate in _candidates(files, overrides, table):
+    source = None if accuracies is None else read_table(accuracies)
+    table = None if source is None else accuracies_of(source)
+    counts = [] if source is None else counts_of(source)
+    for candidate in _candidates(files, overrides, table, counts):
         (unknown if candidate.top1 is None else known).append(candidate)
     if not known:
         raise Refusal(
