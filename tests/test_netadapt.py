@@ -396,7 +396,8 @@ def test_a_target_out_of_reach() -> None:
 def test_as_many_steps_as_wanted() -> None:
     run = adapted(small(), 0.3, max_steps=2)
     assert (run.end, len(run.steps), run.problems) == ("steps", 2, [])
-    assert "on the way to" in run.text()
+    assert "on the way to" in run.text() and "by NetAdapt (2 steps) for" in run.text()
+    assert "by NetAdapt (1 step) for" in adapted(small(), 0.3, max_steps=1).text()
 
 
 def test_a_proposal_without_an_accuracy_is_dropped() -> None:

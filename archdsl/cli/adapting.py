@@ -187,7 +187,7 @@ def netadapt(
     except KeyboardInterrupt:
         # What was found took its time: it is given, and then the program ends as it should.
         again = "; the same command goes on" if kept is not None else ""
-        say(f"interrupted after {_steps(run)}{again}")
+        say(f"interrupted after {run.taken}{again}")
         if run.steps:
             _result(run, chosen, out, saved, reported, json)
         raise
@@ -301,16 +301,12 @@ def _result(
     return 1 if run.problems else 0
 
 
-def _steps(run: NetAdapt) -> str:
-    return "1 step" if len(run.steps) == 1 else f"{len(run.steps)} steps"
-
-
 def _ending(run: NetAdapt) -> str:
     now, wanted = f"{run.latency_us / 1e3:,.4f} ms", f"{run.target_us / 1e3:,.4f} ms"
     if run.end == "nothing to do":
         return f"nothing to do: {run.seed.name} takes {now}, and {wanted} are wanted"
     what = "reached" if run.end == "reached" else "not reached"
-    return f"{wanted} {what}: {now} after {_steps(run)}"
+    return f"{wanted} {what}: {now} after {run.taken}"
 
 
 def _print(run: NetAdapt, chosen: Chosen) -> None:

@@ -226,6 +226,11 @@ class NetAdapt:
         return self._time(self._start.narrowest())
 
     @property
+    def taken(self) -> str:
+        """How many steps there are, in words."""
+        return "1 step" if len(self.steps) == 1 else f"{len(self.steps)} steps"
+
+    @property
     def first(self) -> Network:
         """The seed."""
         return self._start
@@ -445,7 +450,7 @@ class NetAdapt:
         """The best network so far as an `.arch` file, with comments that say where it is from."""
         ratio = self.latency_us / self.seed_us
         lines = [
-            f"{self.seed.name}, made faster by NetAdapt ({len(self.steps)} steps) for "
+            f"{self.seed.name}, made faster by NetAdapt ({self.taken}) for "
             f"{self.device.name} ({self.device.mode}):",
             f"{self.seed_us / 1e3:.4f} ms before, {self.latency_us / 1e3:.4f} ms now "
             f"({ratio:.3f} of it); {_TARGET[self.end]} {self.target_us / 1e3:.4f} ms",
