@@ -265,6 +265,18 @@ def test_a_random_network_is_valid_and_right(arch: archdsl.Arch) -> None:
     assert float(np.abs(result - wanted).max()) <= spread
 
 
+@pytest.mark.parametrize("act", ["relu", "relu6"])
+def test_an_activation_that_was_always_zero_never_goes_below(act: str) -> None:
+    arch = archdsl.parse(f"arch net input 4x4x3 stem {{ conv_k1_o8_{act} }} head {{ pool }}")
+    weights = dict(lively(arch, pixels=FEW))
+    weights["stem.0.norm.bias"] = np.full(8, -30, np.float32)
+    batch = images(arch, 2)
+    found = ranges(arch, weights, batch)
+    artifact = archdsl.compile(arch, to="onnx", weights=weights, dtype="int8", ranges=found)
+    assert not values(archdsl.compile(arch, to="onnx", weights=weights), batch)["output"].any()
+    assert not values(artifact, batch)["output"].any()
+
+
 # ------------------------------------------------------------------------------------ the file
 
 

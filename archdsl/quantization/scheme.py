@@ -28,8 +28,8 @@ def activation_scale(limits: Range) -> Scale:
     # float32 is what the files hold, and what the runtimes divide by.
     scale = float(np.float32((high - low) / 255))
     if scale < 1e-12:
-        # Nothing but zeros.
-        return Scale(1.0, 0)
+        # Nothing but zeros. Nothing below them is left: a relu may be told by its range alone.
+        return Scale(1.0, -128)
     zero = round(-128 - low / scale)
     return Scale(scale, max(-128, min(127, zero)))
 
