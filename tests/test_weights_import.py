@@ -611,6 +611,17 @@ def test_what_is_no_state(value: object, said: str, tmp_path: Path) -> None:
     )
 
 
+def test_an_archive_with_two_entries_of_a_name_is_refused(tmp_path: Path) -> None:
+    arch = archdsl.parse(SMALL)
+    torch.save(as_state(initialize(arch.graph())), tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/data/0"))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(name, archive.read(name))
+    said = refused(lambda: import_weights(tmp_path / "a.pth", arch), "E0802")
+    assert "two entries of one name" in said
+
+
 def test_a_huge_view_of_one_number_is_not_copied(tmp_path: Path) -> None:
     state = as_state(initialize(archdsl.parse(SMALL).graph()))
     state["head.1.weight"] = torch.zeros(1).expand(1 << 20, 1 << 20)

@@ -53,7 +53,7 @@ def members(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
 
     Raises:
         OSError: the file cannot be read.
-        Unreadable: it is no whole archive, or has too many entries.
+        Unreadable: it is no whole archive, has too many entries, or two of one name.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -64,6 +64,8 @@ def members(path: str | os.PathLike[str]) -> list[zipfile.ZipInfo]:
         raise Unreadable(f"a broken zip archive ({fault})") from None
     if len(found) > MAX_TENSORS:
         raise Unreadable(f"a zip archive of {len(found):,} entries; the limit is {MAX_TENSORS:,}")
+    if len({info.filename for info in found}) < len(found):
+        raise Unreadable("a zip archive that has two entries of one name")
     return found
 
 
