@@ -130,9 +130,7 @@ def oneshot(
             if stage is None:
                 stage = _refined(found[-1]["network"], folder)
             found.append(_stage(stage, name, data, objectives, settings, folder, quiet=json))
-    except (BackendError, Busy, EvaluatorError, Failed) as failure:
-        raise Refusal(str(failure)) from None
-    except ImportError as failure:
+    except (BackendError, Busy, EvaluatorError, Failed, ImportError) as failure:
         raise Refusal(str(failure)) from None
     if json:
         write_json(found if fine else found[0])
